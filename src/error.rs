@@ -1,0 +1,129 @@
+//! Every error that a user can meet, with its SQLSTATE and what to do about it.
+
+use crate::mechanism::layout::Layout;
+use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
+
+/// Why there is no id, or no answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Error {
+    NotPreloaded,
+    MachineIdUnset,
+    MachineIdTooLarge {
+        machine: i32,
+        max: u64,
+    },
+    InRecovery,
+    /// The clock stands before the layout's epoch.
+    BeforeEpoch,
+    /// The layout's time has run out.
+    Exhausted,
+    /// There is no place for the horizon among the replication origins.
+    NoOrigin,
+    /// The background worker never started.
+    NoWorker,
+    /// The horizon did not move in time.
+    HorizonTimeout,
+    NegativeId,
+    NegativeCount,
+    /// An instant outside what the layout can express.
+    OutsideLayout(Layout),
+}
+
+impl Error {
+    /// Raises it as an ERROR.
+    #[cold]
+    #[inline(never)]
+    pub fn raise(self) -> ! {
+        ErrorReport::from(self).report(PgLogLevel::ERROR);
+        unreachable!("an ERROR does not return")
+    }
+}
+
+/// For what SQL calls: the value, or an ERROR.
+pub trait OrRaise<T> {
+    fn or_raise(self) -> T;
+}
+
+impl<T> OrRaise<T> for Result<T, Error> {
+    #[inline(always)]
+    fn or_raise(self) -> T {
+        self.unwrap_or_else(|error| error.raise())
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        use PgSqlErrorCode::*;
+        let report = |code, message: String| ErrorReport::new(code, message, "idgen");
+        match error {
+            Error::NotPreloaded => report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen is not preloaded".into())
+                .set_detail("Ids can be read, but none can be given out.")
+                .set_hint("Add it to shared_preload_libraries = 'idgen' in postgresql.conf and restart the server."),
+            Error::MachineIdUnset => {
+                report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the machine id is not set".into()).set_hint(
+                    "Add a line such as idgen.machine_id = 1, another number on each server, to postgresql.conf and \
+                     restart the server.",
+                )
+            }
+            Error::MachineIdTooLarge { machine, max } => {
+                report(ERRCODE_INVALID_PARAMETER_VALUE, format!("machine id {machine} does not fit the layout"))
+                    .set_detail(format!("The layout has room for 0 to {max}."))
+                    .set_hint(format!(
+                        "Set idgen.machine_id to a number from 0 to {max}, another one on each server, in \
+                         postgresql.conf and restart the server."
+                    ))
+            }
+            Error::InRecovery => {
+                report(ERRCODE_READ_ONLY_SQL_TRANSACTION, "no ids are given out during recovery".into())
+                    .set_hint("Ask the primary, or promote this server.")
+            }
+            Error::BeforeEpoch => report(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the server's clock stands before the epoch of the layout".into(),
+            )
+            .set_hint("Set the machine's clock; if idgen_status then shows it held, run SELECT idgen_accept_clock()."),
+            Error::Exhausted => {
+                report(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED, "the layout has no more timestamps".into()).set_hint(
+                    "If the server's clock is right, a layout with a later epoch or more timestamp bits is needed.",
+                )
+            }
+            Error::NoOrigin => report(
+                ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+                "there is no place for the durable horizon of idgen".into(),
+            )
+            .set_detail("It is kept as a replication origin, and all places for those are taken.")
+            .set_hint(if cfg!(feature = "pg18") {
+                "Raise max_active_replication_origins by one, on the standbys first, and restart the server."
+            } else {
+                "Raise max_replication_slots by one, on the standbys first, and restart the server."
+            }),
+            Error::NoWorker => {
+                report(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "idgen's background worker has not started".into())
+                    .set_hint("Raise max_worker_processes by one and restart the server; the server log says more.")
+            }
+            Error::HorizonTimeout => {
+                report(ERRCODE_CANNOT_CONNECT_NOW, "the durable horizon did not move in time".into())
+                    .set_detail("No id was given out.")
+                    .set_hint(
+                        "Try again. If it goes on: is the synchronous standby there, and what does the server log say \
+                         of idgen?",
+                    )
+            }
+            Error::NegativeId => report(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "an id cannot be negative".into())
+                .set_hint("Only numbers that idgen gave out can be decoded."),
+            Error::NegativeCount => {
+                report(ERRCODE_INVALID_PARAMETER_VALUE, "the number of ids cannot be negative".into())
+                    .set_hint("Ask for 0 or more.")
+            }
+            Error::OutsideLayout(layout) => {
+                report(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "no id of this layout has that time".into())
+                    .set_detail(format!(
+                        "Its ids begin {} and end {} seconds after 1970-01-01 00:00:00 UTC.",
+                        layout.epoch() / 1_000_000,
+                        layout.end() / 1_000_000
+                    ))
+                    .set_hint("to_timestamp() turns these numbers into dates.")
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The two words of a generator, and the one step that gives out ids.
+//!
+//! | word    | meaning                                | who writes        | who reads |
+//! |---------|----------------------------------------|-------------------|-----------|
+//! | `last`  | the last stamp given out               | every caller      | everyone  |
+//! | `bound` | the first id that may not be given, 0: closed | the worker only | everyone |
+//!
+//! `bound` is written as an id: its machine bits are the machine id in force, the rest is the limit in stamps, so
+//! that one load reads both consistently. Neither word ever wraps: both stay at or below [`Layout::stamps`].
+//!
+//! A caller reads `last`, then `bound`, decides, then exchanges `last`. A pause between the steps is harmless: the
+//! bound only rises, and whoever would take ids back raises `last` first, so that the exchange fails.
+
+use super::{Micros, layout::Layout};
+use crossbeam_utils::CachePadded;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The words of one generator in shared memory.
+#[derive(Debug, Default)]
+pub struct Words {
+    /// Acquire on load, so that `bound` is read after it; AcqRel on exchange. Contended: a cache line of its own.
+    last: CachePadded<AtomicU64>,
+    /// Release on store: who sees the new bound sees the `last` that the worker raised before it.
+    bound: AtomicU64,
+}
+
+/// Stamps `first .. first + count`, given to this caller and to nobody else, under `machine`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub first: u64,
+    pub count: u64,
+    pub machine: u64,
+}
+
+/// Why no id was given. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The next stamp is not below the bound, or the generator is closed.
+    Bound,
+    /// The next stamp's tick begins after the latest that the caller allowed: it is due at `due`.
+    Loan { due: Micros },
+}
+
+impl Words {
+    /// Takes up to `want` (at least 1) consecutive stamps: above every stamp given before, not before the tick of
+    /// `now`, below the bound, and in ticks that begin at or before `latest`.
+    ///
+    /// The checks come before the exchange: after it, a refused call would burn stamps.
+    #[inline(always)]
+    pub fn take(&self, layout: &Layout, now: Micros, latest: Micros, want: u64) -> Result<Run, Refusal> {
+        let stamp = layout.stamp_at(now);
+        loop {
+            let last = self.last.load(Ordering::Acquire);
+            let bound = self.bound.load(Ordering::Acquire);
+            let first = stamp.max(last + 1);
+            let limit = layout.stamp_of(bound);
+            if first >= limit {
+                return Err(Refusal::Bound);
+            }
+            let due = layout.tick_start(first);
+            if due > latest {
+                return Err(Refusal::Loan { due });
+            }
+            // A run may not reach into ticks that a single call would have been refused.
+            let count =
+                if want == 1 { 1 } else { want.min(limit - first).min(layout.last_stamp_at(latest) - first + 1) };
+            if self.last.compare_exchange_weak(last, first + count - 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return Ok(Run { first, count, machine: layout.machine_of(bound) });
+            }
+        }
+    }
+
+    /// The last stamp given out or skipped.
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
+    }
+
+    /// The stamps below which ids are given out; 0 when closed.
+    pub fn limit(&self, layout: &Layout) -> u64 {
+        layout.stamp_of(self.bound.load(Ordering::Acquire))
+    }
+
+    /// Sees to it that no stamp up to `stamp` is given any more. Worker only, before it opens a bound.
+    pub fn raise(&self, stamp: u64) {
+        self.last.fetch_max(stamp, Ordering::AcqRel);
+    }
+
+    /// Permits the ids of `machine` with stamps below `limit`. Worker only, once the horizon that covers them is
+    /// durable.
+    pub fn open(&self, layout: &Layout, limit: u64, machine: u64) {
+        self.bound.store(layout.id(limit, machine), Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mechanism::{SECOND, layout::SERVER};
+    use proptest::prelude::*;
+
+    const NOW: Micros = 1_800_000_000 * SECOND;
+
+    fn opened(until: Micros) -> Words {
+        let words = Words::default();
+        words.open(&SERVER, SERVER.stamp_at(until), 5);
+        words
+    }
+
+    #[test]
+    fn a_closed_generator_gives_nothing() {
+        let words = Words::default();
+        assert_eq!(words.take(&SERVER, NOW, NOW, 1), Err(Refusal::Bound));
+        assert_eq!(words.last(), 0);
+    }
+
+    #[test]
+    fn the_first_id_of_a_tick_has_sequence_0_and_the_machine_of_the_bound() {
+        let run = opened(NOW + SECOND).take(&SERVER, NOW, NOW, 1).unwrap();
+        assert_eq!(run, Run { first: SERVER.stamp_at(NOW), count: 1, machine: 5 });
+    }
+
+    #[test]
+    fn a_clock_that_stands_or_goes_back_does_not_stop_or_repeat() {
+        let words = opened(NOW + SECOND);
+        let a = words.take(&SERVER, NOW, NOW, 1).unwrap().first;
+        let b = words.take(&SERVER, NOW - 3600 * SECOND, NOW, 1).unwrap().first;
+        assert_eq!(b, a + 1);
+    }
+
+    #[test]
+    fn a_refused_loan_says_when_it_is_due_and_burns_nothing() {
+        let words = opened(NOW + SECOND);
+        words.raise(SERVER.stamp_at(NOW + 5000) - 1);
+        let before = words.last();
+        assert_eq!(words.take(&SERVER, NOW, NOW, 1), Err(Refusal::Loan { due: NOW + 5000 }));
+        assert_eq!(words.last(), before);
+        assert_eq!(words.take(&SERVER, NOW, NOW + 5000, 1).unwrap().first, before + 1);
+    }
+
+    #[test]
+    fn the_last_stamp_of_the_layout_is_given_and_nothing_after_it() {
+        let words = Words::default();
+        words.open(&SERVER, SERVER.stamps(), 0);
+        words.raise(SERVER.stamps() - 2);
+        assert_eq!(words.take(&SERVER, NOW, i64::MAX, 9).unwrap().count, 1);
+        assert_eq!(words.take(&SERVER, i64::MAX, i64::MAX, 9), Err(Refusal::Bound));
+    }
+
+    proptest! {
+        #[test]
+        fn runs_follow_each_other_and_stay_below_bound_and_loan(
+            calls in proptest::collection::vec((-5000i64..5000, 0i64..3000, 1u64..20_000), 1..50),
+            open in 1i64..20_000,
+        ) {
+            let words = opened(NOW + open);
+            let mut next = 0;
+            for (step, borrow, want) in calls {
+                let (now, latest) = (NOW + step, NOW + step + borrow);
+                if let Ok(run) = words.take(&SERVER, now, latest, want) {
+                    let end = run.first + run.count;
+                    prop_assert!(run.first >= next && run.count >= 1 && run.count <= want);
+                    prop_assert!(run.first >= SERVER.stamp_at(now));
+                    prop_assert!(end <= SERVER.stamp_at(NOW + open));
+                    prop_assert!(SERVER.tick_start(end - 1) <= latest);
+                    next = end;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The effective clock: the machine's boot-time clock, which nobody can set, plus an offset that follows the wall
+//! clock in a way that cannot hurt.
+//!
+//! ```text
+//! effective clock = boot-time clock + offset        offset only changes in `start` and `follow`
+//! ```
+//!
+//! Upwards the offset follows at once, since a late id can be taken later but an early one cannot be taken back
+//! only up to a limit; downwards by at most a tenth of the time that passed, so that the effective clock never stands
+//! still or goes back, and no call ever waits for a clock.
+
+use super::{Micros, SECOND};
+
+/// A wall clock this far past the horizon at a start is not believed.
+const MAX_AWAY: Micros = 366 * 86_400 * SECOND;
+
+/// A change of the wall clock against the boot-time clock by more than this is a step, not a slew.
+const STEP: Micros = SECOND / 10;
+
+/// One reading of the machine's two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Since the machine started; counts sleep; cannot be set.
+    pub boot: Micros,
+    /// What the machine believes the time is.
+    pub wall: Micros,
+}
+
+impl Reading {
+    /// The offset that would make the effective clock the wall clock.
+    fn offset(&self) -> Micros {
+        self.wall.saturating_sub(self.boot)
+    }
+}
+
+/// How the effective clock stands to the machine's clocks. Written by the worker alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// Effective clock less boot-time clock.
+    pub offset: Micros,
+    /// The offset at the start or at the last acceptance: what a forward leap is measured from.
+    pub base: Micros,
+    /// How far the wall clock is ahead without being followed; 0 when it is followed.
+    pub held: Micros,
+    /// When it was last followed, and where the wall clock stood then.
+    pub seen: Micros,
+    pub seen_offset: Micros,
+    /// Steps of the wall clock seen since the start.
+    pub steps: i64,
+}
+
+impl Clock {
+    /// The clock of a server that starts: the later of the wall clock and where the effective clock stood at least
+    /// when `horizon`, a lead ahead of it, was promised (0: never). A wall clock over a year past the horizon is held
+    /// as a leap would be, unless `max_jump` is negative.
+    pub fn start(now: Reading, horizon: Micros, lead: Micros, max_jump: Micros) -> Clock {
+        let stood = if horizon == 0 { now.wall } else { horizon - lead };
+        let away = horizon != 0 && max_jump >= 0 && now.wall > horizon.saturating_add(MAX_AWAY);
+        let effective = if away { stood } else { now.wall.max(stood) };
+        let offset = effective - now.boot;
+        Clock {
+            offset,
+            base: offset,
+            held: if away { now.wall - effective } else { 0 },
+            seen: now.boot,
+            seen_offset: now.offset(),
+            steps: 0,
+        }
+    }
+
+    /// The clock after a look at the machine's clocks: see the module's first lines. A leap that would lift the
+    /// offset more than `max_jump` above its base is held: not followed at all. Negative `max_jump`: no limit.
+    #[must_use]
+    pub fn follow(mut self, now: Reading, max_jump: Micros) -> Clock {
+        let target = now.offset();
+        let passed = (now.boot - self.seen).max(0);
+        self.held = 0;
+        if target <= self.offset {
+            self.offset = target.max(self.offset - passed / 10);
+        } else if max_jump < 0 || target <= self.base.saturating_add(max_jump) {
+            self.offset = target;
+        } else {
+            self.held = target - self.offset;
+        }
+        if target.abs_diff(self.seen_offset) > STEP as u64 {
+            self.steps += 1;
+        }
+        self.seen = now.boot;
+        self.seen_offset = target;
+        self
+    }
+
+    /// The clock after its wall clock was declared right: followed upwards at once, however far.
+    #[must_use]
+    pub fn accept(mut self, now: Reading) -> Clock {
+        self.offset = self.offset.max(now.offset());
+        self.base = self.offset;
+        self.follow(now, 0)
+    }
+
+    /// The effective clock when the boot-time clock shows `boot`.
+    pub fn at(&self, boot: Micros) -> Micros {
+        boot + self.offset
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HOUR: Micros = 3600 * SECOND;
+    const DAY: Micros = 24 * HOUR;
+    const YEAR: Micros = 365 * DAY;
+    const LEAD: Micros = 4 * SECOND;
+    const NOON: Micros = 1_800_000_000 * SECOND;
+
+    fn at(boot: Micros, wall: Micros) -> Reading {
+        Reading { boot, wall }
+    }
+
+    /// A server up since boot 0 whose wall clock was right, seen at boot 0.
+    fn running() -> Clock {
+        Clock::start(at(0, NOON), 0, LEAD, DAY)
+    }
+
+    #[test]
+    fn a_start_takes_the_later_of_wall_clock_and_horizon_less_lead() {
+        for (wall, horizon, expected) in [
+            (NOON, 0, NOON),
+            (NOON, NOON - HOUR, NOON),
+            (NOON - HOUR, NOON, NOON - LEAD),
+            (0, NOON, NOON - LEAD),
+            (NOON + YEAR, NOON, NOON + YEAR),
+        ] {
+            let clock = Clock::start(at(7, wall), horizon, LEAD, DAY);
+            assert_eq!((clock.at(7), clock.held), (expected, 0));
+        }
+    }
+
+    #[test]
+    fn a_start_over_a_year_past_the_horizon_is_held_until_accepted() {
+        let now = at(7, NOON + 10 * YEAR);
+        let clock = Clock::start(now, NOON, LEAD, DAY);
+        assert_eq!((clock.at(7), clock.held), (NOON - LEAD, 10 * YEAR + LEAD));
+        assert_eq!(clock.follow(now, DAY).at(7), NOON - LEAD);
+        let accepted = clock.accept(now);
+        assert_eq!((accepted.at(7), accepted.held), (NOON + 10 * YEAR, 0));
+        assert_eq!(Clock::start(now, NOON, LEAD, -1).at(7), NOON + 10 * YEAR, "-1 turns the limit off");
+    }
+
+    #[test]
+    fn an_hour_forward_is_followed_at_once_and_back_it_heals_in_ten_hours() {
+        let ahead = running().follow(at(SECOND, NOON + SECOND + HOUR), DAY);
+        assert_eq!(ahead.at(SECOND), NOON + SECOND + HOUR);
+        let mut clock = ahead;
+        for second in 2..=36_000 {
+            let now = at(second * SECOND, NOON + second * SECOND);
+            let before = clock.at(now.boot);
+            clock = clock.follow(now, DAY);
+            assert_eq!(before - clock.at(now.boot), SECOND / 10, "by a tenth, second {second}");
+        }
+        let now = at(36_001 * SECOND, NOON + 36_001 * SECOND);
+        assert_eq!(clock.follow(now, DAY).at(now.boot), now.wall);
+        assert_eq!(clock.steps, 2);
+    }
+
+    #[test]
+    fn ten_years_forward_are_held_and_back_again_nothing_is_left() {
+        let held = running().follow(at(SECOND, NOON + 10 * YEAR), DAY);
+        assert_eq!((held.at(SECOND), held.held), (NOON + SECOND, 10 * YEAR - SECOND));
+        let back = held.follow(at(2 * SECOND, NOON + 2 * SECOND), DAY);
+        assert_eq!((back.at(2 * SECOND), back.held), (NOON + 2 * SECOND, 0));
+    }
+
+    #[test]
+    fn small_leaps_add_up_to_the_limit_and_no_further() {
+        let mut clock = running();
+        for step in 1..=100 {
+            clock = clock.follow(at(step, NOON + step + step * HOUR), DAY);
+        }
+        assert_eq!(clock.offset - clock.base, DAY);
+        assert_eq!(clock.held, 76 * HOUR);
+    }
+
+    proptest! {
+        #[test]
+        fn the_effective_clock_never_runs_slower_than_nine_tenths(
+            looks in proptest::collection::vec((0i64..DAY, -2 * DAY..2 * DAY), 1..100),
+        ) {
+            let (mut clock, mut boot) = (running(), 0);
+            for (passed, error) in looks {
+                let before = clock.at(boot);
+                boot += passed;
+                clock = clock.follow(at(boot, NOON + boot + error), DAY);
+                prop_assert!(clock.at(boot) - before >= passed - passed / 10);
+                prop_assert!(clock.offset <= clock.base + DAY);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The horizon: the durable promise that no id beyond it was ever given out. Where it goes, and when.
+
+use super::Micros;
+
+/// What the worker knows when it asks whether, and where to, the horizon should move.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    /// The effective clock.
+    pub clock: Micros,
+    /// The end of the tick of the highest stamp given out or skipped.
+    pub reach: Micros,
+    /// The durable horizon, 0 if there is none.
+    pub horizon: Micros,
+    /// How far ahead of the clock it is promised.
+    pub lead: Micros,
+    /// How long this server has been giving out ids.
+    pub up: Micros,
+}
+
+impl Position {
+    /// How far beyond what was given out the horizon goes: an eighth of a lead, but just after a start not more than
+    /// the server has been up, or quick crashes would ratchet it ahead of the clock.
+    fn margin(&self) -> Micros {
+        self.up.clamp(self.lead / 256 + 1, self.lead / 8 + 1)
+    }
+
+    /// Where the horizon moves to. Never back.
+    pub fn target(&self) -> Micros {
+        (self.clock.saturating_add(self.lead)).max(self.reach.saturating_add(self.margin())).max(self.horizon)
+    }
+
+    /// Whether it should move before anyone has to wait: it is less than half a lead ahead of the clock, or little
+    /// ahead of what was given out.
+    pub fn is_due(&self) -> bool {
+        self.horizon < self.clock.saturating_add(self.lead / 2)
+            || self.horizon < self.reach.saturating_add(self.margin() / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mechanism::{SECOND, clock::Clock, clock::Reading, layout::SERVER};
+    use proptest::prelude::*;
+
+    const LEAD: Micros = 4 * SECOND;
+    const NOON: Micros = 1_800_000_000 * SECOND;
+
+    #[test]
+    fn a_thousand_quick_crashes_with_the_clock_set_back_keep_the_horizon_within_a_lead() {
+        let mut horizon = NOON + LEAD;
+        let uptime = SECOND / 20;
+        for crash in 1..=1000 {
+            let true_time = NOON + crash * uptime;
+            let back = Reading { boot: 0, wall: NOON - 3600 * SECOND };
+            let clock = Clock::start(back, horizon, LEAD, -1);
+            let mut reach = SERVER.tick_end(SERVER.stamp_at(horizon).max(1) - 1);
+            for up in [0, uptime] {
+                let position = Position { clock: clock.at(up), reach, horizon, lead: LEAD, up };
+                horizon = position.target();
+                // One id a millisecond goes on from where the start stood.
+                reach = reach.max(SERVER.tick_end(SERVER.stamp_at(horizon - LEAD)));
+            }
+            assert!(horizon <= true_time + 2 * LEAD, "{crash}: {} ahead", horizon - true_time);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn after_a_move_it_is_not_due_and_ids_are_permitted(
+            clock in NOON..2 * NOON, ahead in -10 * SECOND..10 * SECOND, lead in 100_000..60 * SECOND, up in 0..60 * SECOND,
+        ) {
+            let reach = SERVER.tick_end(SERVER.stamp_at(clock + ahead));
+            let mut position = Position { clock, reach, horizon: 0, lead, up };
+            prop_assert!(position.is_due());
+            position.horizon = position.target();
+            prop_assert!(!position.is_due());
+            let limit = SERVER.stamp_at(position.horizon);
+            prop_assert!(limit > SERVER.stamp_at(clock) && limit > SERVER.stamp_at(reach - 1));
+        }
+    }
+}

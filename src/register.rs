@@ -1,0 +1,57 @@
+//! The register: one time in microseconds since 1970, which only goes forward, survives crash and failover, and is
+//! WAL-logged by PostgreSQL itself. Two functions hide what carries it.
+//!
+//! The carrier is the position of a replication origin with a fixed id and no row in pg_replication_origin: 64 bits,
+//! checkpointed, replayed by standbys even without this library, and out of reach of DROP. It permanently takes one of
+//! the places for replication origins (max_replication_slots; PostgreSQL 18: max_active_replication_origins).
+
+use crate::mechanism::Micros;
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+/// Above what pg_replication_origin_create() hands out in practice, below the reserved 65535.
+const ORIGIN: pg_sys::RepOriginId = 65530;
+
+/// SyncRepLock in storage/lwlocknames.h, the same in PostgreSQL 15 to 18.
+const SYNC_REP_LOCK: usize = 32;
+
+/// Reads the register; 0 if it was never written. What it says may not be flushed yet: it tells where to go on, and
+/// permits nothing.
+pub fn read() -> Micros {
+    // SAFETY: takes its locks itself; an unknown origin reads as 0.
+    unsafe { pg_sys::replorigin_get_progress(ORIGIN, false) as Micros }
+}
+
+/// Moves the register to `to` and returns when that is on disk; the result is where its record ends. Raises 53400 if
+/// there is no place for the origin: an error that leaves locks held, so that the process must end by it.
+pub fn advance(to: Micros) -> pg_sys::XLogRecPtr {
+    // SAFETY: outside recovery, in a process that may write WAL. XactLastRecEnd is this process's last record, the one
+    // that replorigin_advance wrote: it was not idle, `wal_log` is set.
+    unsafe {
+        pg_sys::replorigin_advance(ORIGIN, to as pg_sys::XLogRecPtr, 0, false, true);
+        let end = pg_sys::XactLastRecEnd;
+        pg_sys::XLogFlush(end);
+        end
+    }
+}
+
+/// Whether the synchronous standbys, where there are any, have everything up to `record` on disk.
+///
+/// This is asked of the server's settings: a session's own synchronous_commit changes nothing.
+pub fn is_on_standbys(record: pg_sys::XLogRecPtr) -> bool {
+    // SAFETY: settings of this process, kept by PostgreSQL; the names are a string or null. WalSndCtl and the lock
+    // array are in shared memory for as long as the process lives.
+    unsafe {
+        let names = pg_sys::SyncRepStandbyNames;
+        let none = names.is_null() || CStr::from_ptr(names).is_empty();
+        let local = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32;
+        if none || pg_sys::synchronous_commit <= local {
+            return true;
+        }
+        let lock = &raw mut (*pg_sys::MainLWLockArray.add(SYNC_REP_LOCK)).lock;
+        pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
+        let flushed = (*pg_sys::WalSndCtl).lsn[pg_sys::SYNC_REP_WAIT_FLUSH as usize];
+        pg_sys::LWLockRelease(lock);
+        flushed >= record
+    }
+}

@@ -1,0 +1,87 @@
+//! The settings, all under `idgen.`. None that a session can change can break uniqueness or order.
+
+use crate::mechanism::{Micros, SECOND};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+
+/// This server's number; -1: unset.
+pub static MACHINE_ID: GucSetting<i32> = GucSetting::<i32>::new(-1);
+static HORIZON_LEAD: GucSetting<i32> = GucSetting::<i32>::new(4_000);
+static MAX_BORROW: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+static MAX_CLOCK_JUMP: GucSetting<i32> = GucSetting::<i32>::new(86_400);
+static WAIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+
+/// How far ahead of the clock the horizon is promised.
+pub fn horizon_lead() -> Micros {
+    Micros::from(HORIZON_LEAD.get()) * 1000
+}
+
+/// How far a burst may run ahead of the clock.
+pub fn max_borrow() -> Micros {
+    Micros::from(MAX_BORROW.get()) * 1000
+}
+
+/// How far the wall clock may leap ahead and still be followed; negative: any distance.
+pub fn max_clock_jump() -> Micros {
+    Micros::from(MAX_CLOCK_JUMP.get()) * SECOND
+}
+
+/// How long a call waits for the horizon.
+pub fn wait_timeout() -> Micros {
+    Micros::from(WAIT_TIMEOUT.get()) * 1000
+}
+
+/// Defines the settings. While preloading only: a session may not define what is fixed at server start.
+pub fn define() {
+    GucRegistry::define_int_guc(
+        c"idgen.machine_id",
+        c"This server's number in every id it gives out.",
+        c"Each server needs its own, from 0 to 1023. -1 is unset: no ids are given out.",
+        &MACHINE_ID,
+        -1,
+        i32::MAX,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    let reloadable = |name, short, long, setting, min, max, flags| {
+        GucRegistry::define_int_guc(name, short, long, setting, min, max, GucContext::Sighup, flags);
+    };
+    reloadable(
+        c"idgen.horizon_lead",
+        c"How far ahead of the clock ids are promised to stay, durably.",
+        c"Longer: fewer records of WAL, and with an asynchronous standby more lag is covered. A crash skips at most this.",
+        &HORIZON_LEAD,
+        100,
+        3_600_000,
+        GucFlags::UNIT_MS,
+    );
+    reloadable(
+        c"idgen.max_borrow",
+        c"How far a burst of ids may run ahead of the clock before calls wait.",
+        c"A layout has a number of ids for each tick of its clock; a burst beyond it takes those of coming ticks.",
+        &MAX_BORROW,
+        0,
+        3_600_000,
+        GucFlags::UNIT_MS,
+    );
+    reloadable(
+        c"idgen.max_clock_jump",
+        c"How far in all the wall clock of a running server may leap ahead and still be followed.",
+        c"A leap beyond it is held, with a warning and in idgen_status, until idgen_accept_clock(). -1 follows any leap.",
+        &MAX_CLOCK_JUMP,
+        -1,
+        i32::MAX,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"idgen.wait_timeout",
+        c"How long a call waits for the durable horizon before it fails.",
+        c"Calls wait when the horizon cannot move: no background worker, or a synchronous standby that is away.",
+        &WAIT_TIMEOUT,
+        1,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    // SAFETY: a NUL-terminated literal; PostgreSQL copies it.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"idgen".as_ptr()) };
+}

@@ -1,0 +1,212 @@
+//! The background worker: the one process that moves the horizon and the clock, and the only one that opens bounds.
+//!
+//! It starts when recovery has finished, so that after a start, a crash restart and a promotion alike it decides when
+//! ids may be given, and on a standby nobody does. If it is terminated it comes back after a second; callers live on
+//! the horizon they have, and then wait.
+
+use crate::{
+    error::Error,
+    machine_clock,
+    mechanism::{clock::Clock, horizon::Position, layout::SERVER},
+    register, settings,
+    shmem::{self, Repair, Shared},
+};
+use pgrx::{
+    PgTryBuilder,
+    bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags},
+    pg_sys::{self, panic::CaughtError},
+    prelude::*,
+};
+use std::{sync::atomic::Ordering, time::Duration};
+
+/// Registers the worker. While preloading only.
+pub fn register() {
+    BackgroundWorkerBuilder::new("idgen horizon")
+        .set_library("idgen")
+        .set_function("idgen_worker_main")
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(1)))
+        .load();
+}
+
+/// Asks the running worker for a repair and waits until it is done and durable.
+pub fn repair(shared: &Shared, repair: Repair) -> Result<(), Error> {
+    let ticket = shared.ask(repair);
+    wait_for_move(shared, || Ok(shared.is_answered(ticket).then_some(())))
+}
+
+/// Calls `attempt` until it gives a result or fails, and between two attempts waits for the worker, at most
+/// `idgen.wait_timeout` in all. No lock is held; cancel and terminate end it at once.
+pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
+    let deadline = machine_clock::boot() + settings::wait_timeout();
+    let result = loop {
+        if let Some(result) = attempt().transpose() {
+            break result;
+        }
+        let left = deadline - machine_clock::boot();
+        if left <= 0 {
+            break Err(if shared.started() == 0 && shared.worker_pid().is_none() {
+                Error::NoWorker
+            } else {
+                Error::HorizonTimeout
+            });
+        }
+        shared.sleep_until_moved(left);
+    };
+    shared.end_sleep();
+    result
+}
+
+/// Where the worker's process begins.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn idgen_worker_main(_arg: pg_sys::Datum) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    if let Ok(shared) = shmem::shared() {
+        announce(shared);
+        run(shared);
+    }
+    // Only an exit with 1 lets the postmaster start it again.
+    // SAFETY: ends the process the way PostgreSQL wants it.
+    unsafe { pg_sys::proc_exit(1) };
+}
+
+/// Publishes where the worker can be woken, until the process ends.
+fn announce(shared: &Shared) {
+    #[pg_guard]
+    extern "C-unwind" fn leave(_code: i32, _arg: pg_sys::Datum) {
+        if let Ok(shared) = shmem::shared() {
+            shared.set_worker(-1, 0);
+            shared.wake_waiting();
+        }
+    }
+    // SAFETY: this process has a place in the array of all processes, where its latch is.
+    unsafe {
+        let place = pg_sys::MyProc.offset_from((*pg_sys::ProcGlobal).allProcs);
+        shared.set_worker(place as i32, pg_sys::MyProcPid);
+        pg_sys::on_shmem_exit(Some(leave), pg_sys::Datum::from(0));
+    }
+}
+
+/// Works until the process is told to end.
+fn run(shared: &'static Shared) {
+    start(shared);
+    let (mut last, mut changed) = (shared.server.last(), machine_clock::boot());
+    loop {
+        let (asked, accept, raise_to) = shared.repairs();
+        if accept {
+            shared.set_clock(shared.clock().accept(machine_clock::both()));
+        }
+        shared.server.raise(SERVER.stamp_at(raise_to).saturating_sub(1));
+        let repairing = !shared.is_answered(asked);
+        if shared.take_wanted()
+            || repairing
+            || shared.started() == 0
+            || is_active(shared, last) && position(shared).is_due()
+        {
+            if !move_horizon(shared) {
+                return;
+            }
+            shared.raise_floor(raise_to);
+            shared.answer(asked);
+            shared.wake_waiting();
+        }
+
+        let boot = machine_clock::boot();
+        if shared.server.last() != last {
+            (last, changed) = (shared.server.last(), boot);
+        }
+        // While ids are given out it looks often enough that nobody has to wait; then it sleeps until it is woken.
+        let lead = settings::horizon_lead();
+        let timeout = (boot - changed < lead).then(|| Duration::from_micros(lead as u64 / 8));
+        if !sleep(timeout) {
+            return;
+        }
+    }
+}
+
+/// Whether ids were given out since `last`.
+fn is_active(shared: &Shared, last: u64) -> bool {
+    shared.server.last() != last
+}
+
+/// Once in the life of the shared memory: goes on from the register, whatever the clock says.
+fn start(shared: &Shared) {
+    if shared.started() != 0 {
+        return;
+    }
+    let horizon = register::read();
+    let now = machine_clock::both();
+    shared.set_clock(Clock::start(now, horizon, settings::horizon_lead(), settings::max_clock_jump()));
+    shared.raise_floor(horizon);
+    shared.server.raise(SERVER.stamp_at(horizon).saturating_sub(1));
+}
+
+/// Where the horizon stands.
+fn position(shared: &Shared) -> Position {
+    let boot = machine_clock::boot();
+    Position {
+        clock: shared.clock().at(boot),
+        reach: SERVER.tick_end(shared.server.last() + 1),
+        horizon: shared.horizon(),
+        lead: settings::horizon_lead(),
+        up: if shared.started() == 0 { 0 } else { boot - shared.started() },
+    }
+}
+
+/// Moves the horizon: follows the wall clock, writes the register, waits for disk and synchronous standbys, and only
+/// then opens the bounds. False if the process is told to end meanwhile; then nothing was opened.
+fn move_horizon(shared: &'static Shared) -> bool {
+    follow(shared);
+    let target = position(shared).target();
+    // The error ends this process, as it must; what the callers need to know of it is left behind.
+    let fault = &shared.fault;
+    let record = PgTryBuilder::new(|| register::advance(target))
+        .catch_others(|cause| {
+            let (CaughtError::PostgresError(report)
+            | CaughtError::ErrorReport(report)
+            | CaughtError::RustPanic { ereport: report, .. }) = &cause;
+            fault.store(report.sql_error_code() as i32, Ordering::Relaxed);
+            cause.rethrow()
+        })
+        .execute();
+    while !register::is_on_standbys(record) {
+        if !sleep(Some(Duration::from_millis(1))) {
+            return false;
+        }
+    }
+    if let Ok(machine) = u64::try_from(settings::MACHINE_ID.get())
+        && machine <= SERVER.max_machine()
+    {
+        shared.server.open(&SERVER, SERVER.stamp_at(target), machine);
+    }
+    shared.set_horizon(target, machine_clock::boot());
+    true
+}
+
+/// Lets the effective clock follow the wall clock, and warns when a leap is not followed.
+fn follow(shared: &Shared) {
+    let before = shared.clock();
+    let clock = before.follow(machine_clock::both(), settings::max_clock_jump());
+    shared.set_clock(clock);
+    if clock.held > 0 && (before.held == 0 || shared.moves() == 0) {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("the wall clock is {} seconds ahead and is not followed", clock.held / 1_000_000),
+            "If it is right, run SELECT idgen_accept_clock(); ids go on with the clock as it was."
+        );
+    }
+    // What was reached before the clock went back is nobody's loan.
+    shared.raise_floor(clock.at(clock.seen).max(before.at(clock.seen)));
+}
+
+/// Waits to be woken, at most `timeout`, and reloads the settings if that is asked for. False: the process is to end.
+fn sleep(timeout: Option<Duration>) -> bool {
+    let go_on = BackgroundWorker::wait_latch(timeout);
+    if BackgroundWorker::sighup_received() {
+        // SAFETY: outside a transaction, as the postmaster's other children do it.
+        unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+    }
+    go_on
+}
