@@ -4,7 +4,7 @@ use crate::mechanism::layout::Layout;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
 
 /// Why there is no id, or no answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Error {
     NotPreloaded,
     MachineIdUnset,
@@ -23,7 +23,29 @@ pub enum Error {
     NoWorker,
     /// The horizon did not move in time.
     HorizonTimeout,
+    /// There is no place in shared memory for one more generator.
+    NoPlace,
+    /// This backend's number does not fit the layout.
+    NoBackendNumber {
+        max: u64,
+    },
+    NotAGenerator,
+    /// A definition was to be put on something that cannot be a generator.
+    NotASequence,
+    /// A definition that means nothing, with the reason as a clause.
+    BadDefinition(String),
+    /// A definition was to be changed.
+    DefinitionStays,
+    /// A counter's sequence was altered into what it cannot be.
+    NotACounter,
+    CounterExhausted,
+    /// The ids of this generator tell no time.
+    NoTime,
     NegativeId,
+    /// A number that no id of the layout can be.
+    IdTooLarge {
+        max: u64,
+    },
     NegativeCount,
     /// An instant outside what the layout can express.
     OutsideLayout(Layout),
@@ -109,8 +131,54 @@ impl From<Error> for ErrorReport {
                          of idgen?",
                     )
             }
+            Error::NoPlace => {
+                report(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "there is no place for one more generator".into())
+                    .set_hint("Raise idgen.max_generators in postgresql.conf and restart the server.")
+            }
+            Error::NoBackendNumber { max } => report(
+                ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+                "this session has no backend number that fits the layout".into(),
+            )
+            .set_detail(format!("The layout has numbers up to {max}, and the server has room for more processes."))
+            .set_hint(
+                "Lower max_connections, autovacuum_max_workers, max_worker_processes or max_wal_senders so that they \
+                 fit in all, or use a layout with more backend bits.",
+            ),
+            Error::NotAGenerator => report(ERRCODE_WRONG_OBJECT_TYPE, "this is not a generator of idgen".into())
+                .set_hint("SELECT * FROM idgen_generators lists them; idgen_create_generator() makes one."),
+            Error::NotASequence => {
+                report(ERRCODE_WRONG_OBJECT_TYPE, "only a permanent sequence can be a generator".into())
+                    .set_hint("idgen_create_generator() makes one.")
+            }
+            Error::BadDefinition(reason) => {
+                report(ERRCODE_INVALID_PARAMETER_VALUE, "invalid definition of a generator".into())
+                    .set_detail(format!("In its text, {reason}."))
+                    .set_hint("A valid one is timestamp:41 machine:10 sequence:12 epoch:1735689600000000 tick:1000.")
+            }
+            Error::DefinitionStays => report(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the definition of a generator cannot be changed".into(),
+            )
+            .set_detail("Its ids could come again.")
+            .set_hint("Make a new generator."),
+            Error::NotACounter => report(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the sequence was altered and cannot be a counter any more".into(),
+            )
+            .set_hint("A counter needs INCREMENT 1, NO CYCLE and a value of 1 or more: see ALTER SEQUENCE."),
+            Error::CounterExhausted => {
+                report(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED, "the counter has no more values".into())
+                    .set_hint("A generator with more counter bits, or a higher MAXVALUE of its sequence, is needed.")
+            }
+            Error::NoTime => report(ERRCODE_INVALID_PARAMETER_VALUE, "the ids of a counter tell no time".into())
+                .set_hint("Only generators with a timestamp have one."),
             Error::NegativeId => report(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "an id cannot be negative".into())
                 .set_hint("Only numbers that idgen gave out can be decoded."),
+            Error::IdTooLarge { max } => {
+                report(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "no id of this layout is so large".into())
+                    .set_detail(format!("The largest is {max}."))
+                    .set_hint("Decode an id with the generator that gave it out.")
+            }
             Error::NegativeCount => {
                 report(ERRCODE_INVALID_PARAMETER_VALUE, "the number of ids cannot be negative".into())
                     .set_hint("Ask for 0 or more.")

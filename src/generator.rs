@@ -1,18 +1,26 @@
-//! Giving out ids: the fast step, and what a call does that it cannot serve.
+//! Generators: giving out ids by the fast step, what a call does that it cannot serve, and how a backend finds the
+//! generator that it is asked for.
 
 use crate::{
+    counter,
     error::Error,
+    label, machine_clock,
     mechanism::{
         Micros,
-        allocator::{Refusal, Run},
-        layout::SERVER,
+        allocator::{Refusal, Run, Words},
+        layout::{Layout, SERVER},
     },
     settings,
-    shmem::{self, Shared},
+    shmem::{self, Place, Shared},
     worker,
 };
-use pgrx::{PgSqlErrorCode, pg_sys};
-use std::sync::atomic::Ordering::Relaxed;
+use once_cell::unsync::OnceCell;
+use pgrx::{PgSqlErrorCode, prelude::*};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+};
 
 /// The next id of the server generator.
 #[inline(always)]
@@ -21,20 +29,33 @@ pub fn next() -> Result<u64, Error> {
     let now = shared.now();
     match shared.server.take(&SERVER, now, now + shared.max_borrow(), 1) {
         Ok(run) => Ok(SERVER.id(run.first, run.machine)),
-        Err(_) => take_waiting(shared, 1).map(|run| SERVER.id(run.first, run.machine)),
+        Err(_) => take_waiting(shared, &shared.server, &SERVER, None, 1).map(|run| SERVER.id(run.first, run.machine)),
     }
+}
+
+/// The next id of the generator that stands on `sequence`.
+pub fn next_of(sequence: pg_sys::Oid) -> Result<u64, Error> {
+    let shared = shmem::shared()?;
+    let generator = find(sequence)?;
+    let run = generator.take(shared, 1)?;
+    Ok(generator.id(&run))
 }
 
 /// `n` ids, increasing, taken in runs of consecutive stamps: each run with one atomic operation, when the one before
 /// it is used up.
 pub struct Ids {
+    /// None: the server generator.
+    sequence: Option<pg_sys::Oid>,
     wanted: u64,
     run: Run,
+    layout: Layout,
+    backend_part: u64,
 }
 
 impl Ids {
-    pub fn new(wanted: u64) -> Self {
-        Ids { wanted, run: Run { first: 0, count: 0, machine: 0 } }
+    pub fn new(sequence: Option<pg_sys::Oid>, wanted: u64) -> Self {
+        let run = Run { first: 0, count: 0, machine: 0 };
+        Ids { sequence, wanted, run, layout: SERVER, backend_part: 0 }
     }
 
     /// The next of them, if there is one left.
@@ -43,31 +64,267 @@ impl Ids {
             if self.wanted == 0 {
                 return Ok(None);
             }
-            self.run = take_waiting(shmem::shared()?, self.wanted)?;
+            let shared = shmem::shared()?;
+            self.run = match self.sequence {
+                None => take_waiting(shared, &shared.server, &SERVER, None, self.wanted)?,
+                Some(sequence) => {
+                    let generator = find(sequence)?;
+                    (self.layout, self.backend_part) = (generator.layout, generator.backend_part);
+                    generator.take(shared, self.wanted)?
+                }
+            };
             self.wanted -= self.run.count;
         }
-        let id = SERVER.id(self.run.first, self.run.machine);
+        let id = self.layout.id(self.run.first, self.run.machine) | self.backend_part;
         self.run.first += 1;
         self.run.count -= 1;
         Ok(Some(id))
     }
 }
 
-/// Takes up to `want` stamps, and waits for the horizon or sleeps for a loan as long as that takes.
+/// What a backend knows of a generator.
+pub struct Generator {
+    pub sequence: pg_sys::Oid,
+    pub layout: Layout,
+    pub place: &'static Place,
+    /// Of a counter: how many values a block has; else 0.
+    pub flush_every: u32,
+    /// Of a counter: the file of the sequence.
+    pub file: u32,
+    backend_part: u64,
+    /// Of a layout with backend bits: this backend's stream, and from when on it goes.
+    own: Option<(AtomicU64, Cell<Micros>)>,
+    /// For whom the privilege was checked; the transaction that holds the lock against DROP; and whether nothing was
+    /// changed since.
+    user: pg_sys::Oid,
+    transaction: Cell<u32>,
+    valid: Cell<bool>,
+}
+
+thread_local! {
+    /// The generators that this backend has used.
+    static KNOWN: RefCell<Vec<Rc<Generator>>> = const { RefCell::new(Vec::new()) };
+    /// Set when the callbacks below are registered.
+    static WATCHING: OnceCell<()> = const { OnceCell::new() };
+}
+
+/// The generator that stands on `sequence`, locked until the end of the transaction as nextval() locks it: against DROP
+/// and against ALTER SEQUENCE. Looks into the catalog only when something may have changed.
+fn find(sequence: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
+    // SAFETY: state of this process.
+    let (user, transaction) = unsafe { (pg_sys::GetUserId(), local_transaction()) };
+    let known = || KNOWN.with_borrow(|known| known.iter().find(|g| g.sequence == sequence && g.user == user).cloned());
+    if let Some(generator) = known()
+        && generator.valid.get()
+        && generator.transaction.get() == transaction
+    {
+        return Ok(generator);
+    }
+    lock(sequence);
+    // The lock has let changes be noticed.
+    let generator = match known() {
+        Some(generator) if generator.valid.get() => generator,
+        _ => resolve(sequence, user)?,
+    };
+    generator.transaction.set(transaction);
+    Ok(generator)
+}
+
+/// The local transaction that this backend is in.
+unsafe fn local_transaction() -> u32 {
+    // SAFETY: a backend that runs SQL has a PGPROC, and only it writes this.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        return (*pg_sys::MyProc).lxid;
+        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+        return (*pg_sys::MyProc).vxid.lxid;
+    }
+}
+
+/// Locks `sequence` for the whole transaction, also when a subtransaction asked for it.
+fn lock(sequence: pg_sys::Oid) {
+    struct Restore(pg_sys::ResourceOwner);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: the owner that was current before, in the same transaction.
+            unsafe { pg_sys::CurrentResourceOwner = self.0 };
+        }
+    }
+    // SAFETY: in a transaction; the owner is put back also when the lock is not had.
+    unsafe {
+        let _restore = Restore(pg_sys::CurrentResourceOwner);
+        pg_sys::CurrentResourceOwner = pg_sys::TopTransactionResourceOwner;
+        pg_sys::LockRelationOid(sequence, pg_sys::RowExclusiveLock as i32);
+    }
+}
+
+/// Looks the generator up in the catalog, checks the privilege that nextval() checks, and gives it a place.
+#[cold]
+fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
+    watch();
+    let shared = shmem::shared()?;
+    // SAFETY: lookups by oid of a relation that is locked, or does not exist.
+    let file = unsafe {
+        if pg_sys::get_rel_relkind(sequence) as u8 != pg_sys::RELKIND_SEQUENCE {
+            return Err(Error::NotAGenerator);
+        }
+        let mode = pg_sys::AclMode::from(pg_sys::ACL_USAGE | pg_sys::ACL_UPDATE);
+        let access = pg_sys::pg_class_aclcheck(sequence, user, mode);
+        if access != pg_sys::AclResult::ACLCHECK_OK {
+            let name = pg_sys::get_rel_name(sequence);
+            pg_sys::aclcheck_error(access, pg_sys::ObjectType::OBJECT_SEQUENCE, name);
+        }
+        let relation = pg_sys::relation_open(sequence, pg_sys::NoLock as i32);
+        let file = (*(*relation).rd_rel).relfilenode.to_u32();
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        file
+    };
+    let definition = label::definition(sequence)?;
+    let layout = definition.layout;
+    // SAFETY: set once, when the backend connected.
+    let place = shared.attach(unsafe { pg_sys::MyDatabaseId }, sequence, &layout)?;
+    KNOWN.with_borrow_mut(|known| {
+        let old = known.iter().position(|g| g.sequence == sequence).map(|i| known.swap_remove(i));
+        let (own, backend_part) = if layout.has_backend() {
+            let number = backend_number(shared, &layout)?;
+            let last = AtomicU64::new(match old.as_ref().and_then(|old| old.own.as_ref()) {
+                Some((last, _)) => last.load(Relaxed),
+                None => layout.stamp_at(shared.reached()[number].load(Relaxed)).saturating_sub(1),
+            });
+            (Some((last, Cell::new(0))), layout.backend_part(number as u64))
+        } else {
+            (None, 0)
+        };
+        let generator = Rc::new(Generator {
+            sequence,
+            layout,
+            place,
+            flush_every: definition.flush_every,
+            file,
+            backend_part,
+            own,
+            user,
+            transaction: Cell::new(0),
+            valid: Cell::new(true),
+        });
+        known.push(generator.clone());
+        Ok(generator)
+    })
+}
+
+/// This backend's number: its place among the processes, which no other live one has.
+fn backend_number(shared: &Shared, layout: &Layout) -> Result<usize, Error> {
+    // SAFETY: this process has a place in the array of all processes.
+    let number = unsafe { pg_sys::MyProc.offset_from((*pg_sys::ProcGlobal).allProcs) } as usize;
+    if number as u64 > layout.max_backend() || number >= shared.reached().len() {
+        return Err(Error::NoBackendNumber { max: layout.max_backend() });
+    }
+    Ok(number)
+}
+
+/// Sees to it that this backend notices when a generator or a privilege changes, and that whoever has its number next
+/// goes on above its own streams.
+fn watch() {
+    #[pg_guard]
+    unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+        forget(|generator| relation == pg_sys::InvalidOid || generator.sequence == relation);
+    }
+    #[pg_guard]
+    unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+        forget(|_| true);
+    }
+    #[pg_guard]
+    unsafe extern "C-unwind" fn leave(_code: i32, _arg: pg_sys::Datum) {
+        if let Ok(shared) = shmem::shared() {
+            KNOWN.with_borrow(|known| {
+                for generator in known.iter() {
+                    if let (Some((last, _)), Ok(number)) = (&generator.own, backend_number(shared, &generator.layout)) {
+                        let reach = generator.layout.tick_end(last.load(Relaxed));
+                        shared.reached()[number].fetch_max(reach, Relaxed);
+                    }
+                }
+            });
+        }
+    }
+    fn forget(affected: impl Fn(&Generator) -> bool) {
+        KNOWN.with_borrow(|known| known.iter().filter(|g| affected(g)).for_each(|g| g.valid.set(false)));
+    }
+    WATCHING.with(|watching| {
+        // SAFETY: functions for as long as the process lives.
+        watching.get_or_init(|| unsafe {
+            let none = pg_sys::Datum::from(0);
+            pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
+            pg_sys::CacheRegisterSyscacheCallback(
+                pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32,
+                Some(role_changed),
+                none,
+            );
+            pg_sys::CacheRegisterSyscacheCallback(pg_sys::SysCacheIdentifier::AUTHOID as i32, Some(role_changed), none);
+            pg_sys::before_shmem_exit(Some(leave), none);
+        });
+    });
+}
+
+impl Generator {
+    fn id(&self, run: &Run) -> u64 {
+        self.layout.id(run.first, run.machine) | self.backend_part
+    }
+
+    /// Takes up to `want` stamps.
+    #[inline(always)]
+    fn take(&self, shared: &Shared, want: u64) -> Result<Run, Error> {
+        let words = &self.place.words;
+        if self.layout.is_counter() {
+            return counter::take(shared, self, want);
+        }
+        let now = shared.now();
+        let latest = now + shared.max_borrow();
+        let taken = match &self.own {
+            None => words.take(&self.layout, now, latest, want),
+            Some((last, since)) => {
+                let attach_at = shared.attach_at();
+                if since.get() != attach_at {
+                    last.fetch_max(self.layout.stamp_at(attach_at).saturating_sub(1), Relaxed);
+                    since.set(attach_at);
+                }
+                if !shared.own_streams_active.load(Relaxed) {
+                    shared.own_streams_active.store(true, Relaxed);
+                }
+                words.take_after(last, &self.layout, now, latest, want)
+            }
+        };
+        taken.or_else(|_| take_waiting(shared, words, &self.layout, self.own.as_ref().map(|(last, _)| last), want))
+    }
+}
+
+/// Takes up to `want` stamps, of a stream of its own where `own` is given, and waits for the horizon or sleeps for a
+/// loan as long as that takes.
 #[cold]
 #[inline(never)]
-fn take_waiting(shared: &Shared, want: u64) -> Result<Run, Error> {
+fn take_waiting(
+    shared: &Shared,
+    words: &Words,
+    layout: &Layout,
+    own: Option<&AtomicU64>,
+    want: u64,
+) -> Result<Run, Error> {
     let (mut slept, mut waited) = (false, false);
     worker::wait_for_move(shared, || {
         loop {
             let now = shared.now();
             let latest = now.max(shared.floor()).saturating_add(shared.max_borrow());
-            match shared.server.take(&SERVER, now, latest, want) {
+            let taken = match own {
+                None => words.take(layout, now, latest, want),
+                Some(last) => words.take_after(last, layout, now, latest, want),
+            };
+            match taken {
                 Ok(run) => return Ok(Some(run)),
                 Err(Refusal::Bound) => {
-                    check_can_be_served(shared, now)?;
+                    let last = own.map_or_else(|| words.last(), |last| last.load(Relaxed));
+                    let first = layout.stamp_at(now).max(last + 1);
+                    check_can_be_served(shared, layout, now, first)?;
                     count_once(&mut waited, &shared.horizon_waits);
-                    shared.want_move();
+                    shared.want_horizon(layout.tick_end(first));
                     return Ok(None);
                 }
                 Err(Refusal::Loan { due }) => {
@@ -79,37 +336,37 @@ fn take_waiting(shared: &Shared, want: u64) -> Result<Run, Error> {
     })
 }
 
-fn count_once(done: &mut bool, counter: &std::sync::atomic::AtomicI64) {
+fn count_once(done: &mut bool, counter: &AtomicI64) {
     if !std::mem::replace(done, true) {
         counter.fetch_add(1, Relaxed);
     }
 }
 
-/// Why waiting for the horizon would be in vain, if it would.
-fn check_can_be_served(shared: &Shared, now: Micros) -> Result<(), Error> {
-    let machine = settings::MACHINE_ID.get();
-    // SAFETY: may be asked at any time.
-    if unsafe { pg_sys::RecoveryInProgress() } {
-        Err(Error::InRecovery)
-    } else if machine < 0 {
-        Err(Error::MachineIdUnset)
-    } else if machine as u64 > SERVER.max_machine() {
-        Err(Error::MachineIdTooLarge { machine, max: SERVER.max_machine() })
-    } else if shared.fault.load(Relaxed) == PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED as i32 {
+/// Why waiting for the horizon to permit `first` would be in vain, if it would.
+fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first: u64) -> Result<(), Error> {
+    check_not_in_recovery()?;
+    settings::machine_id(layout.max_machine())?;
+    if shared.fault.load(Relaxed) == PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED as i32 {
         Err(Error::NoOrigin)
     } else if shared.started() == 0 {
         Ok(())
-    } else if shared.server.last() + 1 >= SERVER.stamps() || SERVER.stamp_at(now) >= SERVER.stamps() {
+    } else if first >= layout.stamps() {
         Err(Error::Exhausted)
-    } else if now < SERVER.epoch() {
+    } else if now < layout.epoch() {
         Err(Error::BeforeEpoch)
     } else {
         Ok(())
     }
 }
 
-/// Sleeps until a loan is due, without a lock; cancel and terminate end it at once.
-fn sleep(time: Micros) {
+/// The error of a server in recovery, which gives out nothing.
+pub fn check_not_in_recovery() -> Result<(), Error> {
+    // SAFETY: may be asked at any time.
+    if unsafe { pg_sys::RecoveryInProgress() } { Err(Error::InRecovery) } else { Ok(()) }
+}
+
+/// Sleeps for `time`, without a lock; cancel and terminate end it at once.
+pub fn sleep(time: Micros) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: the latch of this process; whoever else waits on it looks at his condition again.
     unsafe {
@@ -117,4 +374,9 @@ fn sleep(time: Micros) {
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     pgrx::check_for_interrupts!();
+}
+
+/// The effective deadline of a wait that begins now.
+pub fn deadline() -> Micros {
+    machine_clock::boot() + settings::wait_timeout()
 }

@@ -6,7 +6,9 @@
 //!     |
 //! functions     what SQL can call: guard, call, convert
 //!     |
-//! generator     the server generator; what a call does that cannot be served at once
+//! generator     finds the generator; what a call does that cannot be served at once
+//!     |    |
+//!     |    +--- label: what a generator is    counter: blocks of a sequence    drops: what is gone
 //!     |
 //! mechanism     layout, clock, allocator, horizon: every decision, without PostgreSQL
 //!     |
@@ -15,9 +17,12 @@
 //!                                                         register: the horizon on disk and on the standbys
 //! ```
 
+mod counter;
+mod drops;
 mod error;
 mod functions;
 mod generator;
+mod label;
 mod machine_clock;
 pub mod mechanism;
 mod register;
@@ -36,10 +41,12 @@ pub extern "C-unwind" fn _PG_init() {
     // SAFETY: plain flags of this process, set before any library is loaded.
     let (preloading, creating) =
         unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::creating_extension) };
+    label::register();
     if preloading {
         settings::define();
         shmem::request();
         worker::register();
+        drops::watch();
     } else if creating {
         ErrorReport::from(error::Error::NotPreloaded).report(PgLogLevel::NOTICE);
     }

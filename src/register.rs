@@ -35,19 +35,21 @@ pub fn advance(to: Micros) -> pg_sys::XLogRecPtr {
     }
 }
 
-/// Whether the synchronous standbys, where there are any, have everything up to `record` on disk.
-///
-/// This is asked of the server's settings: a session's own synchronous_commit changes nothing.
-pub fn is_on_standbys(record: pg_sys::XLogRecPtr) -> bool {
-    // SAFETY: settings of this process, kept by PostgreSQL; the names are a string or null. WalSndCtl and the lock
-    // array are in shared memory for as long as the process lives.
+/// Whether this process's settings ask for synchronous standbys. Meant for the worker, whose settings are those of the
+/// configuration files: a session's own synchronous_commit changes nothing.
+pub fn is_synchronous() -> bool {
+    let local = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32;
+    // SAFETY: settings of this process, kept by PostgreSQL; the names are a string or null.
     unsafe {
         let names = pg_sys::SyncRepStandbyNames;
-        let none = names.is_null() || CStr::from_ptr(names).is_empty();
-        let local = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32;
-        if none || pg_sys::synchronous_commit <= local {
-            return true;
-        }
+        !names.is_null() && !CStr::from_ptr(names).is_empty() && pg_sys::synchronous_commit > local
+    }
+}
+
+/// Whether the synchronous standbys have everything up to `record` on disk.
+pub fn is_on_standbys(record: pg_sys::XLogRecPtr) -> bool {
+    // SAFETY: WalSndCtl and the lock array are in shared memory for as long as the process lives.
+    unsafe {
         let lock = &raw mut (*pg_sys::MainLWLockArray.add(SYNC_REP_LOCK)).lock;
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
         let flushed = (*pg_sys::WalSndCtl).lsn[pg_sys::SYNC_REP_WAIT_FLUSH as usize];

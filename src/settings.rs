@@ -1,14 +1,29 @@
 //! The settings, all under `idgen.`. None that a session can change can break uniqueness or order.
 
-use crate::mechanism::{Micros, SECOND};
+use crate::{
+    error::Error,
+    mechanism::{Micros, SECOND},
+};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
 /// This server's number; -1: unset.
 pub static MACHINE_ID: GucSetting<i32> = GucSetting::<i32>::new(-1);
+/// How many generators can be in use at once.
+pub static MAX_GENERATORS: GucSetting<i32> = GucSetting::<i32>::new(256);
 static HORIZON_LEAD: GucSetting<i32> = GucSetting::<i32>::new(4_000);
 static MAX_BORROW: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static MAX_CLOCK_JUMP: GucSetting<i32> = GucSetting::<i32>::new(86_400);
 static WAIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+
+/// The machine id to put into ids whose largest is `max`; a layout without machine bits takes any, and needs none.
+pub fn machine_id(max: u64) -> Result<u64, Error> {
+    match MACHINE_ID.get() {
+        _ if max == 0 => Ok(0),
+        id if id < 0 => Err(Error::MachineIdUnset),
+        id if id as u64 > max => Err(Error::MachineIdTooLarge { machine: id, max }),
+        id => Ok(id as u64),
+    }
+}
 
 /// How far ahead of the clock the horizon is promised.
 pub fn horizon_lead() -> Micros {
@@ -35,10 +50,20 @@ pub fn define() {
     GucRegistry::define_int_guc(
         c"idgen.machine_id",
         c"This server's number in every id it gives out.",
-        c"Each server needs its own, from 0 to 1023. -1 is unset: no ids are given out.",
+        c"Each server needs its own, from 0 to 1023 for idgen_next(). -1 is unset: no ids are given out.",
         &MACHINE_ID,
         -1,
         i32::MAX,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"idgen.max_generators",
+        c"How many generators can be in use at once, over all databases.",
+        c"Each takes 512 bytes of shared memory from its first use until it is dropped or the server is restarted.",
+        &MAX_GENERATORS,
+        0,
+        1_000_000,
         GucContext::Postmaster,
         GucFlags::default(),
     );

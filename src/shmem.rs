@@ -1,18 +1,25 @@
-//! What all processes of the server share. There is no lock: each word says who writes it.
+//! What all processes of the server share: one block of words, wiped by every crash and restart; the register brings
+//! back what must be kept.
 //!
-//! Wiped by every crash and restart; the register brings back what must be kept.
+//! ```text
+//! Shared | Place x idgen.max_generators | reach of each backend
+//! ```
+//!
+//! Each word says who writes it. Giving out ids takes no lock. One LWLock guards which generator has which place: held
+//! exclusively to give a place to a generator or to free it, shared by the worker while it opens the bounds of them
+//! all, so that no bound is ever written with another generator's layout.
 
 use crate::{
     error::Error,
     machine_clock,
-    mechanism::{Micros, allocator::Words, clock::Clock},
+    mechanism::{Micros, allocator::Words, clock::Clock, layout::Layout},
     settings,
 };
-use once_cell::sync::OnceCell;
-use pgrx::{PGRXSharedMemory, PgAtomic, pg_shmem_init, prelude::*};
+use pgrx::prelude::*;
 use std::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::*},
+    ptr,
+    sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, Ordering::*},
 };
 
 /// The shared words. Unless it says otherwise a word is written by the worker only and read by everyone, relaxed:
@@ -23,6 +30,10 @@ pub struct Shared {
     /// See [`Clock`], field for field. `offset` and `max_borrow` are read by every call.
     offset: AtomicI64,
     max_borrow: AtomicI64,
+    /// Set by backends with streams of their own, which the worker cannot see otherwise; cleared by the worker.
+    pub own_streams_active: AtomicBool,
+    /// Whether a record must be on the synchronous standbys before it permits anything.
+    pub synchronous: AtomicBool,
     /// A time that is nobody's loan: what a start, a clock set back or a raised horizon reached.
     floor: AtomicI64,
     base: AtomicI64,
@@ -41,8 +52,11 @@ pub struct Shared {
     worker: AtomicI32,
     worker_pid: AtomicI32,
 
-    /// Written by whoever waits: a move is wanted now.
-    wanted: AtomicBool,
+    /// Where a generator that gets a place begins. Raised by the worker at the start, and under the lock whenever a
+    /// place is freed.
+    attach_at: AtomicI64,
+    /// Written by whoever waits: the horizon that his next stamp needs. The worker takes it.
+    wanted: AtomicI64,
     /// Written by superusers' repairs, see [`Shared::ask`]: how many were asked for, and what for.
     asked: AtomicU64,
     accept: AtomicBool,
@@ -56,11 +70,22 @@ pub struct Shared {
 
     /// Wakes who waits for a move. It has a lock of its own inside.
     moved: UnsafeCell<pg_sys::ConditionVariable>,
+    /// The LWLock of the places.
+    lock: *mut pg_sys::LWLock,
+    max_generators: u32,
+    max_backends: u32,
 }
 
-// SAFETY: plain words without pointers, all atomic but `moved`, which is only handed to PostgreSQL's functions for
-// condition variables: made for shared memory, and locked inside.
-unsafe impl PGRXSharedMemory for Shared {}
+/// Where a generator has its words.
+pub struct Place {
+    pub words: Words,
+    /// Database and oid of the sequence; 0: free. Written under the lock.
+    key: AtomicU64,
+    /// See [`Layout::to_words`]. Written under the lock, before the key.
+    layout: [AtomicU64; 3],
+    /// Of a counter: the file of the sequence that the block was taken from. Written by who takes a block.
+    pub file: AtomicU32,
+}
 
 /// What a superuser's repair asks the worker for.
 #[derive(Clone, Copy)]
@@ -69,30 +94,103 @@ pub enum Repair {
     RaiseHorizon(Micros),
 }
 
-// SAFETY: no other shared memory of this name is asked for.
-static SHARED: PgAtomic<Shared> = unsafe { PgAtomic::new(c"idgen") };
+/// Where this process sees the shared memory; null where the library was not preloaded.
+static SHARED: AtomicPtr<Shared> = AtomicPtr::new(ptr::null_mut());
 
-/// Set in the postmaster while preloading, and inherited by its children.
-static PRELOADED: OnceCell<()> = OnceCell::new();
+const LOCK: &std::ffi::CStr = c"idgen";
+
+static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
+static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
 
 /// Asks for the shared memory. While preloading only.
 pub fn request() {
-    pg_shmem_init!(SHARED = Shared::new());
-    PRELOADED.get_or_init(|| ());
+    // SAFETY: the hooks of this process, before there is any other thread or process; each calls the one before it.
+    unsafe {
+        PREVIOUS_REQUEST = pg_sys::shmem_request_hook;
+        pg_sys::shmem_request_hook = Some(on_request);
+        PREVIOUS_STARTUP = pg_sys::shmem_startup_hook;
+        pg_sys::shmem_startup_hook = Some(on_startup);
+    }
+}
+
+fn sizes() -> (u32, u32, usize) {
+    // SAFETY: set before the hooks are called.
+    let (generators, backends) = (settings::MAX_GENERATORS.get() as u32, unsafe { pg_sys::MaxBackends } as u32);
+    let size =
+        size_of::<Shared>() + generators as usize * size_of::<Place>() + backends as usize * size_of::<AtomicI64>();
+    (generators, backends, size)
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_request() {
+    // SAFETY: called by PostgreSQL where shared memory may be requested.
+    unsafe {
+        if let Some(previous) = PREVIOUS_REQUEST {
+            previous();
+        }
+        pg_sys::RequestAddinShmemSpace(sizes().2);
+        pg_sys::RequestNamedLWLockTranche(LOCK.as_ptr(), 1);
+    }
+}
+
+/// Called once in the postmaster, and again after every crash: in memory that is then new.
+#[pg_guard]
+unsafe extern "C-unwind" fn on_startup() {
+    /// AddinShmemInitLock in storage/lwlocknames.h, the same in PostgreSQL 15 to 18.
+    const ADDIN_SHMEM_INIT_LOCK: usize = 21;
+    // SAFETY: called by PostgreSQL where shared memory may be initialized; the memory is as large as asked, aligned to
+    // PG_CACHE_LINE_SIZE (128), and zero-filled or not: every part is written before the lock is released.
+    unsafe {
+        if let Some(previous) = PREVIOUS_STARTUP {
+            previous();
+        }
+        let (max_generators, max_backends, size) = sizes();
+        let init_lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock;
+        pg_sys::LWLockAcquire(init_lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
+        let mut found = false;
+        let shared = pg_sys::ShmemInitStruct(c"idgen".as_ptr(), size, &mut found).cast::<Shared>();
+        if !found {
+            let lock = &raw mut (*pg_sys::GetNamedLWLockTranche(LOCK.as_ptr())).lock;
+            shared.write(Shared::new(lock, max_generators, max_backends));
+            for place in 0..max_generators as usize {
+                (*shared).first_place().add(place).write(Place::default());
+            }
+            for backend in 0..max_backends as usize {
+                (*shared).first_reach().add(backend).write(AtomicI64::new(0));
+            }
+        }
+        pg_sys::LWLockRelease(init_lock);
+        SHARED.store(shared, Release);
+    }
 }
 
 /// The shared words, or the error of a session that loaded the library by itself.
 #[inline(always)]
 pub fn shared() -> Result<&'static Shared, Error> {
-    match PRELOADED.get() {
-        Some(()) => Ok(SHARED.get()),
-        None => Err(Error::NotPreloaded),
+    // SAFETY: initialized by `on_startup`, and in place for as long as the process lives.
+    unsafe { SHARED.load(Relaxed).as_ref() }.ok_or(Error::NotPreloaded)
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Place { words: Words::default(), key: AtomicU64::new(0), layout: Default::default(), file: AtomicU32::new(0) }
     }
+}
+
+impl Place {
+    /// The generator's layout, under the lock or while the generator is locked against DROP.
+    fn layout(&self) -> Layout {
+        Layout::from_words([&self.layout[0], &self.layout[1], &self.layout[2]].map(|word| word.load(Relaxed)))
+    }
+}
+
+fn key(database: pg_sys::Oid, sequence: pg_sys::Oid) -> u64 {
+    u64::from(database.to_u32()) << 32 | u64::from(sequence.to_u32())
 }
 
 impl Shared {
     /// As it is after every start of the server and every crash restart: nothing is permitted.
-    fn new() -> Self {
+    fn new(lock: *mut pg_sys::LWLock, max_generators: u32, max_backends: u32) -> Self {
         let mut moved = pg_sys::ConditionVariable::default();
         // SAFETY: a valid place to initialize; it holds no pointer to itself and may be moved.
         unsafe { pg_sys::ConditionVariableInit(&mut moved) };
@@ -100,6 +198,8 @@ impl Shared {
             server: Words::default(),
             offset: AtomicI64::new(0),
             max_borrow: AtomicI64::new(0),
+            own_streams_active: AtomicBool::new(false),
+            synchronous: AtomicBool::new(false),
             floor: AtomicI64::new(0),
             base: AtomicI64::new(0),
             held: AtomicI64::new(0),
@@ -112,7 +212,8 @@ impl Shared {
             fault: AtomicI32::new(0),
             worker: AtomicI32::new(-1),
             worker_pid: AtomicI32::new(0),
-            wanted: AtomicBool::new(false),
+            attach_at: AtomicI64::new(0),
+            wanted: AtomicI64::new(0),
             asked: AtomicU64::new(0),
             accept: AtomicBool::new(false),
             raise_to: AtomicI64::new(0),
@@ -120,7 +221,100 @@ impl Shared {
             horizon_waits: AtomicI64::new(0),
             loan_sleeps: AtomicI64::new(0),
             moved: UnsafeCell::new(moved),
+            lock,
+            max_generators,
+            max_backends,
         }
+    }
+
+    fn first_place(&self) -> *mut Place {
+        const { assert!(size_of::<Shared>().is_multiple_of(align_of::<Place>())) };
+        // SAFETY: the places follow this struct in the same allocation, see `sizes`.
+        unsafe { ptr::from_ref(self).add(1).cast_mut().cast() }
+    }
+
+    fn first_reach(&self) -> *mut AtomicI64 {
+        // SAFETY: they follow the places in the same allocation, see `sizes`.
+        unsafe { self.first_place().add(self.max_generators as usize).cast() }
+    }
+
+    /// All places, free ones too.
+    fn places(&self) -> &[Place] {
+        // SAFETY: initialized by `on_startup`; all their words are atomic.
+        unsafe { std::slice::from_raw_parts(self.first_place(), self.max_generators as usize) }
+    }
+
+    /// How far the streams of each backend number reached, published when a backend ends. Written by the backend that
+    /// has the number.
+    pub fn reached(&self) -> &[AtomicI64] {
+        // SAFETY: initialized by `on_startup`; all atomic.
+        unsafe { std::slice::from_raw_parts(self.first_reach(), self.max_backends as usize) }
+    }
+
+    fn locked<T>(&self, mode: pg_sys::LWLockMode::Type, action: impl FnOnce() -> T) -> T {
+        // SAFETY: a lock in shared memory; should `action` raise, PostgreSQL releases it at the end of the transaction
+        // or of the process.
+        unsafe {
+            pg_sys::LWLockAcquire(self.lock, mode);
+            let result = action();
+            pg_sys::LWLockRelease(self.lock);
+            result
+        }
+    }
+
+    /// The place of the generator that stands on `sequence`, which the caller has locked against DROP. A new one is
+    /// closed, and begins above everything that its generator can have given out.
+    pub fn attach(
+        &'static self,
+        database: pg_sys::Oid,
+        sequence: pg_sys::Oid,
+        layout: &Layout,
+    ) -> Result<&'static Place, Error> {
+        let key = key(database, sequence);
+        self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
+            let find = |key| self.places().iter().find(|place| place.key.load(Relaxed) == key);
+            if let Some(place) = find(key) {
+                return Ok(place);
+            }
+            let place = find(0).ok_or(Error::NoPlace)?;
+            place.words.reset(layout.stamp_at(self.attach_at.load(Relaxed)).saturating_sub(1));
+            place.file.store(0, Relaxed);
+            for (word, value) in place.layout.iter().zip(layout.to_words()) {
+                word.store(value, Relaxed);
+            }
+            place.key.store(key, Release);
+            Ok(place)
+        })
+    }
+
+    /// Frees the place of `sequence`, or of all of `database`. Its caller holds the lock of DROP, so that nobody takes
+    /// ids from it. Should the DROP be rolled back, the generator gets a place anew, and begins at the horizon.
+    pub fn free(&self, database: pg_sys::Oid, sequence: Option<pg_sys::Oid>) {
+        let dropped = |place: &&Place| {
+            let held = place.key.load(Relaxed);
+            sequence.map_or(held >> 32 == u64::from(database.to_u32()), |sequence| held == key(database, sequence))
+        };
+        self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
+            for place in self.places().iter().filter(dropped) {
+                place.words.reset(0);
+                place.key.store(0, Relaxed);
+                self.attach_at.fetch_max(self.horizon(), Relaxed);
+            }
+        });
+    }
+
+    /// Worker only: calls `action` with the words and layout of every generator that a horizon covers, the server
+    /// generator first, while no place can change.
+    pub fn for_each_clock(&self, mut action: impl FnMut(&Words, &Layout)) {
+        action(&self.server, &crate::mechanism::layout::SERVER);
+        self.locked(pg_sys::LWLockMode::LW_SHARED, || {
+            for place in self.places().iter().filter(|place| place.key.load(Acquire) != 0) {
+                let layout = place.layout();
+                if !layout.is_counter() {
+                    action(&place.words, &layout);
+                }
+            }
+        });
     }
 
     /// The effective clock. The one clock read of a call.
@@ -137,6 +331,11 @@ impl Shared {
 
     pub fn floor(&self) -> Micros {
         self.floor.load(Relaxed)
+    }
+
+    /// Where a stream begins that has no words in shared memory.
+    pub fn attach_at(&self) -> Micros {
+        self.attach_at.load(Relaxed)
     }
 
     /// The durable horizon that permits ids, 0 before the first move.
@@ -186,6 +385,13 @@ impl Shared {
         self.floor.fetch_max(floor, Relaxed);
     }
 
+    /// Worker only: every generator goes on at or after `at`, also one that has no place yet. The streams of backends
+    /// that run already are not told: only at a start is there none.
+    pub fn raise_all(&self, at: Micros) {
+        self.attach_at.fetch_max(at, Relaxed);
+        self.for_each_clock(|words, layout| words.raise(layout.stamp_at(at).saturating_sub(1)));
+    }
+
     /// Worker only: the horizon has moved to `horizon` and the bounds are open up to it.
     pub fn set_horizon(&self, horizon: Micros, boot: Micros) {
         self.horizon.store(horizon, Relaxed);
@@ -202,15 +408,15 @@ impl Shared {
         self.worker.store(place, Release);
     }
 
-    /// Asks the worker for a move.
-    pub fn want_move(&self) {
-        self.wanted.store(true, Release);
+    /// Asks the worker for a horizon at or beyond `horizon`.
+    pub fn want_horizon(&self, horizon: Micros) {
+        self.wanted.fetch_max(horizon, AcqRel);
         self.wake_worker();
     }
 
-    /// Worker only: whether a move was wanted since it last asked.
-    pub fn take_wanted(&self) -> bool {
-        self.wanted.swap(false, AcqRel)
+    /// Worker only: the horizon wanted since it last asked, 0 if none.
+    pub fn take_wanted(&self) -> Micros {
+        self.wanted.swap(0, AcqRel)
     }
 
     /// Asks the worker for a repair, and returns the ticket that [`Shared::is_answered`] takes.
@@ -257,7 +463,7 @@ impl Shared {
         unsafe { pg_sys::ConditionVariableCancelSleep() };
     }
 
-    /// Worker only: wakes who waits for a move.
+    /// Wakes who waits for a move, or for a block.
     pub fn wake_waiting(&self) {
         // SAFETY: initialized in `new`.
         unsafe { pg_sys::ConditionVariableBroadcast(self.moved.get()) };

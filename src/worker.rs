@@ -7,7 +7,7 @@
 use crate::{
     error::Error,
     machine_clock,
-    mechanism::{clock::Clock, horizon::Position, layout::SERVER},
+    mechanism::{Micros, clock::Clock, horizon::Position},
     register, settings,
     shmem::{self, Repair, Shared},
 };
@@ -91,47 +91,55 @@ fn announce(shared: &Shared) {
 /// Works until the process is told to end.
 fn run(shared: &'static Shared) {
     start(shared);
-    let (mut last, mut changed) = (shared.server.last(), machine_clock::boot());
+    let (mut seen, mut changed) = (given(shared), machine_clock::boot());
     loop {
         let (asked, accept, raise_to) = shared.repairs();
         if accept {
             shared.set_clock(shared.clock().accept(machine_clock::both()));
         }
-        shared.server.raise(SERVER.stamp_at(raise_to).saturating_sub(1));
-        let repairing = !shared.is_answered(asked);
-        if shared.take_wanted()
-            || repairing
-            || shared.started() == 0
-            || is_active(shared, last) && position(shared).is_due()
-        {
-            if !move_horizon(shared) {
+        if raise_to > shared.attach_at() {
+            shared.raise_all(raise_to);
+        }
+        let wanted = shared.take_wanted();
+        if wanted != 0 && shared.started() != 0 {
+            // A generator that was used for the first time may only need what is durable already.
+            open_bounds(shared, shared.horizon());
+        }
+        let active = given(shared) != seen || shared.own_streams_active.swap(false, Ordering::Relaxed);
+        let must = wanted > shared.horizon() || !shared.is_answered(asked) || shared.started() == 0;
+        if must || active && position(shared, 0).is_due() {
+            if !move_horizon(shared, wanted.max(raise_to)) {
                 return;
             }
             shared.raise_floor(raise_to);
             shared.answer(asked);
-            shared.wake_waiting();
         }
+        // Also when there was nothing to do: who came between may wait for what has been done already.
+        shared.wake_waiting();
 
         let boot = machine_clock::boot();
-        if shared.server.last() != last {
-            (last, changed) = (shared.server.last(), boot);
+        if active || must {
+            (seen, changed) = (given(shared), boot);
         }
         // While ids are given out it looks often enough that nobody has to wait; then it sleeps until it is woken.
         let lead = settings::horizon_lead();
         let timeout = (boot - changed < lead).then(|| Duration::from_micros(lead as u64 / 8));
-        if !sleep(timeout) {
+        if !sleep(shared, timeout) {
             return;
         }
     }
 }
 
-/// Whether ids were given out since `last`.
-fn is_active(shared: &Shared, last: u64) -> bool {
-    shared.server.last() != last
+/// A number that is another one when ids were given out.
+fn given(shared: &Shared) -> u64 {
+    let mut sum = 0u64;
+    shared.for_each_clock(|words, _| sum = sum.wrapping_add(words.last()));
+    sum
 }
 
 /// Once in the life of the shared memory: goes on from the register, whatever the clock says.
 fn start(shared: &Shared) {
+    publish_settings(shared);
     if shared.started() != 0 {
         return;
     }
@@ -139,26 +147,29 @@ fn start(shared: &Shared) {
     let now = machine_clock::both();
     shared.set_clock(Clock::start(now, horizon, settings::horizon_lead(), settings::max_clock_jump()));
     shared.raise_floor(horizon);
-    shared.server.raise(SERVER.stamp_at(horizon).saturating_sub(1));
+    shared.raise_all(horizon);
 }
 
-/// Where the horizon stands.
-fn position(shared: &Shared) -> Position {
+/// Where the horizon stands, when someone wants it at `wanted`.
+fn position(shared: &Shared, wanted: Micros) -> Position {
     let boot = machine_clock::boot();
+    let mut reach = wanted;
+    shared.for_each_clock(|words, layout| reach = reach.max(layout.tick_end(words.last() + 1)));
     Position {
         clock: shared.clock().at(boot),
-        reach: SERVER.tick_end(shared.server.last() + 1),
+        reach,
         horizon: shared.horizon(),
         lead: settings::horizon_lead(),
         up: if shared.started() == 0 { 0 } else { boot - shared.started() },
     }
 }
 
-/// Moves the horizon: follows the wall clock, writes the register, waits for disk and synchronous standbys, and only
-/// then opens the bounds. False if the process is told to end meanwhile; then nothing was opened.
-fn move_horizon(shared: &'static Shared) -> bool {
+/// Moves the horizon, to `wanted` or beyond: follows the wall clock, writes the register, waits for disk and
+/// synchronous standbys, and only then opens the bounds. False if the process is told to end meanwhile; then nothing was
+/// opened.
+fn move_horizon(shared: &'static Shared, wanted: Micros) -> bool {
     follow(shared);
-    let target = position(shared).target();
+    let target = position(shared, wanted).target();
     // The error ends this process, as it must; what the callers need to know of it is left behind.
     let fault = &shared.fault;
     let record = PgTryBuilder::new(|| register::advance(target))
@@ -170,18 +181,24 @@ fn move_horizon(shared: &'static Shared) -> bool {
             cause.rethrow()
         })
         .execute();
-    while !register::is_on_standbys(record) {
-        if !sleep(Some(Duration::from_millis(1))) {
+    while shared.synchronous.load(Ordering::Relaxed) && !register::is_on_standbys(record) {
+        if !sleep(shared, Some(Duration::from_millis(1))) {
             return false;
         }
     }
-    if let Ok(machine) = u64::try_from(settings::MACHINE_ID.get())
-        && machine <= SERVER.max_machine()
-    {
-        shared.server.open(&SERVER, SERVER.stamp_at(target), machine);
-    }
+    open_bounds(shared, target);
     shared.set_horizon(target, machine_clock::boot());
     true
+}
+
+/// Permits the ids up to `horizon`, which is durable and acknowledged.
+fn open_bounds(shared: &Shared, horizon: Micros) {
+    shared.for_each_clock(|words, layout| {
+        // Without a machine id that fits it stays closed, and its callers are told why.
+        if let Ok(machine) = settings::machine_id(layout.max_machine()) {
+            words.open(layout, layout.stamp_at(horizon), machine);
+        }
+    });
 }
 
 /// Lets the effective clock follow the wall clock, and warns when a leap is not followed.
@@ -202,11 +219,18 @@ fn follow(shared: &Shared) {
 }
 
 /// Waits to be woken, at most `timeout`, and reloads the settings if that is asked for. False: the process is to end.
-fn sleep(timeout: Option<Duration>) -> bool {
+fn sleep(shared: &Shared, timeout: Option<Duration>) -> bool {
     let go_on = BackgroundWorker::wait_latch(timeout);
     if BackgroundWorker::sighup_received() {
         // SAFETY: outside a transaction, as the postmaster's other children do it.
         unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+        publish_settings(shared);
     }
     go_on
+}
+
+/// What callers go by is what the configuration files say, for all of them at once: never a session's own settings.
+fn publish_settings(shared: &Shared) {
+    shared.synchronous.store(register::is_synchronous(), Ordering::Relaxed);
+    shared.set_clock(shared.clock());
 }

@@ -3,7 +3,7 @@
 //! | word    | meaning                                | who writes        | who reads |
 //! |---------|----------------------------------------|-------------------|-----------|
 //! | `last`  | the last stamp given out               | every caller      | everyone  |
-//! | `bound` | the first id that may not be given, 0: closed | the worker only | everyone |
+//! | `bound` | the first id that may not be given, 0: closed | the worker; of a counter, who takes a block | everyone |
 //!
 //! `bound` is written as an id: its machine bits are the machine id in force, the rest is the limit in stamps, so
 //! that one load reads both consistently. Neither word ever wraps: both stay at or below [`Layout::stamps`].
@@ -48,9 +48,22 @@ impl Words {
     /// The checks come before the exchange: after it, a refused call would burn stamps.
     #[inline(always)]
     pub fn take(&self, layout: &Layout, now: Micros, latest: Micros, want: u64) -> Result<Run, Refusal> {
+        self.take_after(&self.last, layout, now, latest, want)
+    }
+
+    /// As [`Words::take`], of a stream that has a `last` of its own: that of one backend, which nobody else touches.
+    #[inline(always)]
+    pub fn take_after(
+        &self,
+        after: &AtomicU64,
+        layout: &Layout,
+        now: Micros,
+        latest: Micros,
+        want: u64,
+    ) -> Result<Run, Refusal> {
         let stamp = layout.stamp_at(now);
         loop {
-            let last = self.last.load(Ordering::Acquire);
+            let last = after.load(Ordering::Acquire);
             let bound = self.bound.load(Ordering::Acquire);
             let first = stamp.max(last + 1);
             let limit = layout.stamp_of(bound);
@@ -64,7 +77,7 @@ impl Words {
             // A run may not reach into ticks that a single call would have been refused.
             let count =
                 if want == 1 { 1 } else { want.min(limit - first).min(layout.last_stamp_at(latest) - first + 1) };
-            if self.last.compare_exchange_weak(last, first + count - 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            if after.compare_exchange_weak(last, first + count - 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return Ok(Run { first, count, machine: layout.machine_of(bound) });
             }
         }
@@ -80,13 +93,20 @@ impl Words {
         layout.stamp_of(self.bound.load(Ordering::Acquire))
     }
 
-    /// Sees to it that no stamp up to `stamp` is given any more. Worker only, before it opens a bound.
+    /// Sees to it that no stamp up to `stamp` is given any more. Before a bound is opened.
     pub fn raise(&self, stamp: u64) {
         self.last.fetch_max(stamp, Ordering::AcqRel);
     }
 
-    /// Permits the ids of `machine` with stamps below `limit`. Worker only, once the horizon that covers them is
-    /// durable.
+    /// Begins anew after `stamp`, closed. Only while nobody can take from these words, or where its owner has set a
+    /// counter back.
+    pub fn reset(&self, stamp: u64) {
+        self.bound.store(0, Ordering::Release);
+        self.last.store(stamp, Ordering::Release);
+    }
+
+    /// Permits the ids of `machine` with stamps below `limit`, once what covers them is durable. Worker only; for a
+    /// counter, whoever holds its lock for a new block.
     pub fn open(&self, layout: &Layout, limit: u64, machine: u64) {
         self.bound.store(layout.id(limit, machine), Ordering::Release);
     }
@@ -135,6 +155,15 @@ mod tests {
         assert_eq!(words.take(&SERVER, NOW, NOW, 1), Err(Refusal::Loan { due: NOW + 5000 }));
         assert_eq!(words.last(), before);
         assert_eq!(words.take(&SERVER, NOW, NOW + 5000, 1).unwrap().first, before + 1);
+    }
+
+    #[test]
+    fn a_stream_of_its_own_leaves_the_shared_word_alone() {
+        let words = opened(NOW + SECOND);
+        let own = AtomicU64::new(0);
+        let a = words.take_after(&own, &SERVER, NOW, NOW, 1).unwrap().first;
+        let b = words.take_after(&own, &SERVER, NOW, NOW, 1).unwrap().first;
+        assert_eq!((b, own.into_inner(), words.last()), (a + 1, a + 1, 0));
     }
 
     #[test]

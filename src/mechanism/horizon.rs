@@ -7,7 +7,7 @@ use super::Micros;
 pub struct Position {
     /// The effective clock.
     pub clock: Micros,
-    /// The end of the tick of the highest stamp given out or skipped.
+    /// The end of the latest tick that the next stamp of a generator is in: what is wanted now.
     pub reach: Micros,
     /// The durable horizon, 0 if there is none.
     pub horizon: Micros,

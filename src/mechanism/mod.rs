@@ -4,6 +4,7 @@
 
 pub mod allocator;
 pub mod clock;
+pub mod definition;
 pub mod horizon;
 pub mod layout;
 

@@ -1,0 +1,233 @@
+//! Counters: a sequence from which blocks of `flush_every` values are taken. The block is in shared memory, the sequence
+//! is its durable mark: its page is changed as nextval() changes it, but logged with exactly the end of the block, and
+//! flushed to disk and to the synchronous standbys before the first value is given out.
+//!
+//! Unlike nextval() this works in READ ONLY transactions and in parallel workers, needs no transaction id, and skips
+//! nothing but the rest of a block after a crash.
+//!
+//! One backend at a time takes a block, under the sequence's relation extension lock, which ends with the transaction
+//! whatever happens. The others look again every few milliseconds, so that each has its own deadline.
+
+use crate::{
+    error::Error,
+    generator::{Generator, check_not_in_recovery, deadline, sleep},
+    machine_clock,
+    mechanism::{
+        Micros,
+        allocator::{Refusal, Run},
+    },
+    register, settings,
+    shmem::Shared,
+};
+use pgrx::prelude::*;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// How long who waits for another's block sleeps between two looks.
+const LOOK: Micros = 2_000;
+
+/// Takes up to `want` values.
+#[inline(always)]
+pub fn take(shared: &Shared, counter: &Generator, want: u64) -> Result<Run, Error> {
+    match take_from_block(counter, want) {
+        Ok(run) => Ok(run),
+        Err(_) => take_with_new_block(shared, counter, want),
+    }
+}
+
+/// Takes up to `want` values of the block, if it was taken from the file that the sequence has now.
+#[inline(always)]
+fn take_from_block(counter: &Generator, want: u64) -> Result<Run, Refusal> {
+    if counter.place.file.load(Acquire) != counter.file {
+        return Err(Refusal::Bound);
+    }
+    counter.place.words.take(&counter.layout, Micros::MIN, Micros::MAX, want)
+}
+
+#[cold]
+#[inline(never)]
+fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> Result<Run, Error> {
+    check_not_in_recovery()?;
+    let machine = settings::machine_id(counter.layout.max_machine())?;
+    let deadline = deadline();
+    loop {
+        if let Ok(run) = take_from_block(counter, want) {
+            return Ok(run);
+        }
+        if let Some(relation) = Locked::try_new(counter.sequence) {
+            // Another may have taken a block before this one had the lock.
+            if let Ok(run) = take_from_block(counter, want) {
+                return Ok(run);
+            }
+            take_block(shared, counter, &relation, machine, want, deadline)?;
+        } else if machine_clock::boot() >= deadline {
+            return Err(Error::HorizonTimeout);
+        } else {
+            sleep(LOOK);
+        }
+    }
+}
+
+/// Takes a block, makes it durable, and opens the counter for it.
+fn take_block(
+    shared: &Shared,
+    counter: &Generator,
+    relation: &Locked,
+    machine: u64,
+    want: u64,
+    deadline: Micros,
+) -> Result<(), Error> {
+    let (place, layout) = (counter.place, &counter.layout);
+    let size = u64::from(counter.flush_every).max(want.min(1 << 31));
+    let (first, last, record) = advance(relation.0, layout.stamps() - 1, size)?;
+    if let Some(record) = record {
+        while shared.synchronous.load(Relaxed) && !register::is_on_standbys(record) {
+            if machine_clock::boot() >= deadline {
+                return Err(Error::HorizonTimeout);
+            }
+            sleep(1_000);
+        }
+    }
+    let same_file = place.file.load(Relaxed) == counter.file;
+    if same_file && first < place.words.limit(layout) {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            "the counter was set back and may repeat values",
+            format!("It went on to {} before, and now goes on from {first}.", place.words.limit(layout) - 1)
+        );
+    }
+    if same_file && first >= place.words.limit(layout) {
+        place.words.raise(first - 1);
+    } else {
+        place.words.reset(first - 1);
+    }
+    place.file.store(counter.file, Release);
+    place.words.open(layout, last + 1, machine);
+    Ok(())
+}
+
+/// A sequence, opened and locked for a new block.
+struct Locked(pg_sys::Relation);
+
+impl Locked {
+    fn try_new(sequence: pg_sys::Oid) -> Option<Self> {
+        // SAFETY: the caller holds a lock on the sequence for the transaction.
+        unsafe {
+            let relation = pg_sys::relation_open(sequence, pg_sys::NoLock as i32);
+            if pg_sys::ConditionalLockRelationForExtension(relation, pg_sys::ExclusiveLock as i32) {
+                return Some(Locked(relation));
+            }
+            pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+            None
+        }
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // SAFETY: opened and locked in `try_new`, in the same transaction: a raised error unwinds before it ends.
+        unsafe {
+            pg_sys::UnlockRelationForExtension(self.0, pg_sys::ExclusiveLock as i32);
+            pg_sys::relation_close(self.0, pg_sys::NoLock as i32);
+        }
+    }
+}
+
+/// The one tuple of a sequence, as in commands/sequence.h.
+#[repr(C)]
+struct SequenceData {
+    last_value: i64,
+    log_cnt: i64,
+    is_called: bool,
+}
+
+/// Moves `relation`, a sequence, up by `size` values, but not beyond `max` or its own MAXVALUE. Returns the first and the
+/// last of them, and where the record ends that made them durable (none: the sequence is new in this transaction and
+/// goes to disk with its file).
+fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<(u64, u64, Option<pg_sys::XLogRecPtr>), Error> {
+    let max = check_parameters(relation)?.min(max);
+    // SAFETY: the sequence is open and locked. The page is changed as commands/sequence.c does it: buffer locked, in a
+    // critical section, marked dirty before the record is inserted, its LSN set after. Nothing in the section can
+    // raise but into the PANIC that PostgreSQL means by it. Guarded calls of pgrx leave the section as it is.
+    unsafe {
+        let buffer = pg_sys::ReadBuffer(relation, 0);
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
+        let page = pg_sys::BufferGetPage(buffer);
+        let item = pg_sys::PageGetItemId(page, 1);
+        let tuple = pg_sys::PageGetItem(page, item).cast::<u8>();
+        let length = (*item).lp_len();
+        let data = tuple.add(usize::from((*tuple.cast::<pg_sys::HeapTupleHeaderData>()).t_hoff)).cast::<SequenceData>();
+
+        let first = (*data).last_value + i64::from((*data).is_called);
+        if first < 1 || first as u64 > max {
+            pg_sys::UnlockReleaseBuffer(buffer);
+            return Err(if first < 1 { Error::NotACounter } else { Error::CounterExhausted });
+        }
+        let first = first as u64;
+        let last = first.saturating_add(size - 1).min(max);
+
+        let logged = needs_wal(relation);
+        pg_sys::CritSectionCount += 1;
+        pg_sys::MarkBufferDirty(buffer);
+        (*data).last_value = last as i64;
+        (*data).is_called = true;
+        (*data).log_cnt = 0;
+        if logged {
+            const XLOG_SEQ_LOG: u8 = 0;
+            #[cfg(feature = "pg15")]
+            let mut locator = (*relation).rd_node;
+            #[cfg(not(feature = "pg15"))]
+            let mut locator = (*relation).rd_locator;
+            pg_sys::XLogBeginInsert();
+            pg_sys::XLogRegisterBuffer(0, buffer, pg_sys::REGBUF_WILL_INIT as u8);
+            pg_sys::XLogRegisterData((&raw mut locator).cast(), size_of_val(&locator) as _);
+            pg_sys::XLogRegisterData(tuple.cast(), length as _);
+            let end = pg_sys::XLogInsert(pg_sys::RmgrIds::RM_SEQ_ID as u8, XLOG_SEQ_LOG);
+            (*page.cast::<pg_sys::PageHeaderData>()).pd_lsn =
+                pg_sys::PageXLogRecPtr { xlogid: (end >> 32) as u32, xrecoff: end as u32 };
+        }
+        pg_sys::CritSectionCount -= 1;
+        pg_sys::UnlockReleaseBuffer(buffer);
+
+        let record = logged.then(|| {
+            let end = pg_sys::XactLastRecEnd;
+            pg_sys::XLogFlush(end);
+            end
+        });
+        Ok((first, last, record))
+    }
+}
+
+/// RelationNeedsWAL() of utils/rel.h, for a permanent relation.
+unsafe fn needs_wal(relation: pg_sys::Relation) -> bool {
+    // SAFETY: an open relation, and a setting.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let new_file = (*relation).rd_firstRelfilenodeSubid;
+        #[cfg(not(feature = "pg15"))]
+        let new_file = (*relation).rd_firstRelfilelocatorSubid;
+        pg_sys::wal_level >= pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32
+            || (*relation).rd_createSubid == 0 && new_file == 0
+    }
+}
+
+/// Refuses a sequence that somebody has altered into what a counter cannot be; returns its MAXVALUE.
+fn check_parameters(relation: pg_sys::Relation) -> Result<u64, Error> {
+    /// Columns of pg_sequence.
+    const INCREMENT: i16 = 4;
+    const MAX: i16 = 5;
+    const CYCLE: i16 = 8;
+    // SAFETY: a lookup by oid; the columns are not null.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::SEQRELID as i32;
+        let tuple = pg_sys::SearchSysCache1(cache, (*relation).rd_id.into());
+        if tuple.is_null() {
+            return Err(Error::NotAGenerator);
+        }
+        let mut null = false;
+        let mut column = |number| pg_sys::SysCacheGetAttr(cache, tuple, number, &mut null).value() as i64;
+        let (increment, max, cycle) = (column(INCREMENT), column(MAX), column(CYCLE) & 1);
+        pg_sys::ReleaseSysCache(tuple);
+        if increment != 1 || cycle != 0 { Err(Error::NotACounter) } else { Ok(max.max(0) as u64) }
+    }
+}
