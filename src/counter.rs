@@ -6,7 +6,9 @@
 //! nothing but the rest of a block after a crash.
 //!
 //! One backend at a time takes a block, under the sequence's relation extension lock, which ends with the transaction
-//! whatever happens. The others look again every few milliseconds, so that each has its own deadline.
+//! whatever happens. The others look again every few milliseconds, so that each has its own deadline. When half of a
+//! block is used up, the next one is logged, and the worker makes it durable while the first half lasts: so that a
+//! steady user waits for no disk. At most two blocks are in flight, and a stop loses at most what is left of them.
 
 use crate::{
     error::Error,
@@ -17,19 +19,28 @@ use crate::{
         allocator::{Refusal, Run},
     },
     register, settings,
-    shmem::Shared,
+    shmem::{Next, Shared},
 };
 use pgrx::prelude::*;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// How long who waits for another's block sleeps between two looks.
 const LOOK: Micros = 2_000;
+
+/// The largest block that one call asks for.
+const MAX_BLOCK: u64 = 1 << 31;
 
 /// Takes up to `want` values.
 #[inline(always)]
 pub fn take(shared: &Shared, counter: &Generator, want: u64) -> Result<Run, Error> {
     match take_from_block(counter, want) {
-        Ok(run) => Ok(run),
+        Ok(run) => {
+            let left = counter.place.words.limit(&counter.layout).saturating_sub(run.first + run.count);
+            if left < u64::from(counter.flush_every) / 2 && counter.place.next().is_none() {
+                look_ahead(shared, counter);
+            }
+            Ok(run)
+        }
         Err(_) => take_with_new_block(shared, counter, want),
     }
 }
@@ -67,6 +78,20 @@ fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> Resul
     }
 }
 
+/// Logs the block after the one in use, while that lasts, and leaves it to the worker to make it durable. If anything
+/// is in the way, whoever needs the block will meet it.
+#[cold]
+#[inline(never)]
+fn look_ahead(shared: &Shared, counter: &Generator) {
+    let Some(relation) = Locked::try_new(counter.sequence) else { return };
+    if counter.place.next().is_none()
+        && counter.place.file.load(Relaxed) == counter.file
+        && let Ok(next) = advance(relation.0, counter.layout.stamps() - 1, u64::from(counter.flush_every))
+    {
+        shared.keep_next(counter.place, next);
+    }
+}
+
 /// Takes a block, makes it durable, and opens the counter for it.
 fn take_block(
     shared: &Shared,
@@ -77,32 +102,29 @@ fn take_block(
     deadline: Micros,
 ) -> Result<(), Error> {
     let (place, layout) = (counter.place, &counter.layout);
-    let size = u64::from(counter.flush_every).max(want.min(1 << 31));
-    let (first, last, record) = advance(relation.0, layout.stamps() - 1, size)?;
-    if let Some(record) = record {
-        while shared.synchronous.load(Relaxed) && !register::is_on_standbys(record) {
-            if machine_clock::boot() >= deadline {
-                return Err(Error::HorizonTimeout);
-            }
-            sleep(1_000);
-        }
-    }
     let same_file = place.file.load(Relaxed) == counter.file;
-    if same_file && first < place.words.limit(layout) {
+    let kept = shared.take_next(place).filter(|_| same_file);
+    let block = match kept {
+        Some(next) => next,
+        None => advance(relation.0, layout.stamps() - 1, u64::from(counter.flush_every).max(want.min(MAX_BLOCK)))?,
+    };
+    register::flush(block.record);
+    while shared.synchronous.load(Relaxed) && !register::is_on_standbys(block.record) {
+        if machine_clock::boot() >= deadline {
+            return Err(Error::HorizonTimeout);
+        }
+        sleep(1_000);
+    }
+    let went_to = place.words.limit(layout).max(1) - 1;
+    if same_file && block.first <= went_to {
         ereport!(
             PgLogLevel::WARNING,
             PgSqlErrorCode::ERRCODE_WARNING,
             "the counter was set back and may repeat values",
-            format!("It went on to {} before, and now goes on from {first}.", place.words.limit(layout) - 1)
+            format!("It went on to {went_to} before, and now goes on from {}.", block.first)
         );
     }
-    if same_file && first >= place.words.limit(layout) {
-        place.words.raise(first - 1);
-    } else {
-        place.words.reset(first - 1);
-    }
-    place.file.store(counter.file, Release);
-    place.words.open(layout, last + 1, machine);
+    shared.use_block(place, layout, counter.file, block, machine, !same_file || block.first <= went_to);
     Ok(())
 }
 
@@ -141,10 +163,9 @@ struct SequenceData {
     is_called: bool,
 }
 
-/// Moves `relation`, a sequence, up by `size` values, but not beyond `max` or its own MAXVALUE. Returns the first and the
-/// last of them, and where the record ends that made them durable (none: the sequence is new in this transaction and
-/// goes to disk with its file).
-fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<(u64, u64, Option<pg_sys::XLogRecPtr>), Error> {
+/// Moves `relation`, a sequence, up by `size` values, but not beyond `max` or its own MAXVALUE, and logs that. No record:
+/// the sequence is new in this transaction and goes to disk with its file.
+fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<Next, Error> {
     let max = check_parameters(relation)?.min(max);
     // SAFETY: the sequence is open and locked. The page is changed as commands/sequence.c does it: buffer locked, in a
     // critical section, marked dirty before the record is inserted, its LSN set after. Nothing in the section can
@@ -189,12 +210,8 @@ fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<(u64, u64,
         pg_sys::CritSectionCount -= 1;
         pg_sys::UnlockReleaseBuffer(buffer);
 
-        let record = logged.then(|| {
-            let end = pg_sys::XactLastRecEnd;
-            pg_sys::XLogFlush(end);
-            end
-        });
-        Ok((first, last, record))
+        let record = if logged { pg_sys::XactLastRecEnd } else { 0 };
+        Ok(Next { first, limit: last + 1, record })
     }
 }
 

@@ -30,9 +30,15 @@ pub fn advance(to: Micros) -> pg_sys::XLogRecPtr {
     unsafe {
         pg_sys::replorigin_advance(ORIGIN, to as pg_sys::XLogRecPtr, 0, false, true);
         let end = pg_sys::XactLastRecEnd;
-        pg_sys::XLogFlush(end);
+        flush(end);
         end
     }
+}
+
+/// Returns when everything up to `record` is on disk.
+pub fn flush(record: pg_sys::XLogRecPtr) {
+    // SAFETY: the end of a record of this server, or 0.
+    unsafe { pg_sys::XLogFlush(record) };
 }
 
 /// Whether this process's settings ask for synchronous standbys. Meant for the worker, whose settings are those of the

@@ -55,6 +55,8 @@ pub struct Shared {
     /// Where a generator that gets a place begins. Raised by the worker at the start, and under the lock whenever a
     /// place is freed.
     attach_at: AtomicI64,
+    /// Written by who keeps a next block: the worker should flush. The worker takes it.
+    flush_wanted: AtomicBool,
     /// Written by whoever waits: the horizon that his next stamp needs. The worker takes it.
     wanted: AtomicI64,
     /// Written by superusers' repairs, see [`Shared::ask`]: how many were asked for, and what for.
@@ -85,6 +87,16 @@ pub struct Place {
     layout: [AtomicU64; 3],
     /// Of a counter: the file of the sequence that the block was taken from. Written by who takes a block.
     pub file: AtomicU32,
+    /// Of a counter: the block after the one in use, see [`Next`]. Written under the lock; `limit` 0: none.
+    next: [AtomicU64; 3],
+}
+
+/// A block of a counter that is logged but perhaps not durable yet: values `first .. limit`, and where its record ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    pub first: u64,
+    pub limit: u64,
+    pub record: pg_sys::XLogRecPtr,
 }
 
 /// What a superuser's repair asks the worker for.
@@ -173,7 +185,13 @@ pub fn shared() -> Result<&'static Shared, Error> {
 
 impl Default for Place {
     fn default() -> Self {
-        Place { words: Words::default(), key: AtomicU64::new(0), layout: Default::default(), file: AtomicU32::new(0) }
+        Place {
+            words: Words::default(),
+            key: AtomicU64::new(0),
+            layout: Default::default(),
+            file: AtomicU32::new(0),
+            next: Default::default(),
+        }
     }
 }
 
@@ -181,6 +199,20 @@ impl Place {
     /// The generator's layout, under the lock or while the generator is locked against DROP.
     fn layout(&self) -> Layout {
         Layout::from_words([&self.layout[0], &self.layout[1], &self.layout[2]].map(|word| word.load(Relaxed)))
+    }
+
+    /// The block after the one in use. Without the lock only whether there is one means anything.
+    #[inline(always)]
+    pub fn next(&self) -> Option<Next> {
+        let [first, limit, record] = [&self.next[0], &self.next[1], &self.next[2]].map(|word| word.load(Relaxed));
+        (limit != 0).then_some(Next { first, limit, record })
+    }
+
+    fn set_next(&self, next: Option<Next>) {
+        let next = next.map_or([0; 3], |next| [next.first, next.limit, next.record]);
+        for (word, value) in self.next.iter().zip(next) {
+            word.store(value, Relaxed);
+        }
     }
 }
 
@@ -213,6 +245,7 @@ impl Shared {
             worker: AtomicI32::new(-1),
             worker_pid: AtomicI32::new(0),
             attach_at: AtomicI64::new(0),
+            flush_wanted: AtomicBool::new(false),
             wanted: AtomicI64::new(0),
             asked: AtomicU64::new(0),
             accept: AtomicBool::new(false),
@@ -279,6 +312,7 @@ impl Shared {
             let place = find(0).ok_or(Error::NoPlace)?;
             place.words.reset(layout.stamp_at(self.attach_at.load(Relaxed)).saturating_sub(1));
             place.file.store(0, Relaxed);
+            place.set_next(None);
             for (word, value) in place.layout.iter().zip(layout.to_words()) {
                 word.store(value, Relaxed);
             }
@@ -297,6 +331,7 @@ impl Shared {
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
             for place in self.places().iter().filter(dropped) {
                 place.words.reset(0);
+                place.set_next(None);
                 place.key.store(0, Relaxed);
                 self.attach_at.fetch_max(self.horizon(), Relaxed);
             }
@@ -315,6 +350,62 @@ impl Shared {
                 }
             }
         });
+    }
+
+    /// Keeps `next` as the block after the one in use, and asks the worker to make it durable.
+    pub fn keep_next(&self, place: &Place, next: Next) {
+        self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || place.set_next(Some(next)));
+        self.flush_wanted.store(true, Release);
+        self.wake_worker();
+    }
+
+    /// Takes what [`Shared::keep_next`] kept.
+    pub fn take_next(&self, place: &Place) -> Option<Next> {
+        self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
+            let next = place.next();
+            place.set_next(None);
+            next
+        })
+    }
+
+    /// Begins to use a block of `file` that is durable, for `machine`: anew at its start if the counter was set back.
+    pub fn use_block(&self, place: &Place, layout: &Layout, file: u32, block: Next, machine: u64, set_back: bool) {
+        self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
+            if set_back {
+                place.words.reset(block.first - 1);
+            } else {
+                place.words.raise(block.first - 1);
+            }
+            place.file.store(file, Release);
+            place.words.open(layout, block.limit, machine);
+        });
+    }
+
+    /// Worker only: makes kept blocks durable, and opens each that goes on where the block in use ends, so that nobody
+    /// has to wait for it. False if a synchronous standby does not have one yet.
+    pub fn flush_next(&self, flush: impl Fn(pg_sys::XLogRecPtr) -> bool) -> bool {
+        if !self.flush_wanted.swap(false, AcqRel) {
+            return true;
+        }
+        let mut all = true;
+        for place in self.places() {
+            let kept = self.locked(pg_sys::LWLockMode::LW_SHARED, || place.next());
+            let Some(next) = kept else { continue };
+            if !flush(next.record) {
+                self.flush_wanted.store(true, Relaxed);
+                all = false;
+                continue;
+            }
+            self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
+                // Taken meanwhile, or of another generator: a record ends where no other does.
+                let layout = place.layout();
+                if place.next() == kept && place.words.limit(&layout) == next.first {
+                    place.words.extend(&layout, next.limit);
+                    place.set_next(None);
+                }
+            });
+        }
+        all
     }
 
     /// The effective clock. The one clock read of a call.

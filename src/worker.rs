@@ -19,6 +19,9 @@ use pgrx::{
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
+/// How long it sleeps between two looks at what the standbys have.
+const STANDBY_LOOK: Duration = Duration::from_millis(1);
+
 /// Registers the worker. While preloading only.
 pub fn register() {
     BackgroundWorkerBuilder::new("idgen horizon")
@@ -100,6 +103,10 @@ fn run(shared: &'static Shared) {
         if raise_to > shared.attach_at() {
             shared.raise_all(raise_to);
         }
+        let flushed = shared.flush_next(|record| {
+            register::flush(record);
+            !shared.synchronous.load(Ordering::Relaxed) || register::is_on_standbys(record)
+        });
         let wanted = shared.take_wanted();
         if wanted != 0 && shared.started() != 0 {
             // A generator that was used for the first time may only need what is durable already.
@@ -123,8 +130,8 @@ fn run(shared: &'static Shared) {
         }
         // While ids are given out it looks often enough that nobody has to wait; then it sleeps until it is woken.
         let lead = settings::horizon_lead();
-        let timeout = (boot - changed < lead).then(|| Duration::from_micros(lead as u64 / 8));
-        if !sleep(shared, timeout) {
+        let idle = (boot - changed < lead).then(|| Duration::from_micros(lead as u64 / 8));
+        if !sleep(shared, if flushed { idle } else { Some(STANDBY_LOOK) }) {
             return;
         }
     }
@@ -182,7 +189,7 @@ fn move_horizon(shared: &'static Shared, wanted: Micros) -> bool {
         })
         .execute();
     while shared.synchronous.load(Ordering::Relaxed) && !register::is_on_standbys(record) {
-        if !sleep(shared, Some(Duration::from_millis(1))) {
+        if !sleep(shared, Some(STANDBY_LOOK)) {
             return false;
         }
     }

@@ -110,6 +110,12 @@ impl Words {
     pub fn open(&self, layout: &Layout, limit: u64, machine: u64) {
         self.bound.store(layout.id(limit, machine), Ordering::Release);
     }
+
+    /// Permits more of the same machine. Of a counter: whoever holds the lock of the places.
+    pub fn extend(&self, layout: &Layout, limit: u64) {
+        let machine = layout.machine_of(self.bound.load(Ordering::Acquire));
+        self.open(layout, limit, machine);
+    }
 }
 
 #[cfg(test)]
