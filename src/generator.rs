@@ -92,13 +92,22 @@ pub struct Generator {
     /// Of a counter: the file of the sequence.
     pub file: u32,
     backend_part: u64,
-    /// Of a layout with backend bits: this backend's stream, and from when on it goes.
-    own: Option<(AtomicU64, Cell<Micros>)>,
+    /// Of a layout with backend bits: this backend's stream, the same for all its users.
+    own: Option<Rc<Stream>>,
     /// For whom the privilege was checked; the transaction that holds the lock against DROP; and whether nothing was
     /// changed since.
     user: pg_sys::Oid,
     transaction: Cell<u32>,
     valid: Cell<bool>,
+}
+
+/// The stream of one backend.
+#[derive(Default)]
+struct Stream {
+    /// Its last stamp.
+    last: AtomicU64,
+    /// What it was last raised to: see [`Shared::attach_at`].
+    since: Cell<Micros>,
 }
 
 thread_local! {
@@ -184,14 +193,22 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
     // SAFETY: set once, when the backend connected.
     let place = shared.attach(unsafe { pg_sys::MyDatabaseId }, sequence, &layout)?;
     KNOWN.with_borrow_mut(|known| {
-        let old = known.iter().position(|g| g.sequence == sequence).map(|i| known.swap_remove(i));
+        let stream = known.iter().find(|g| g.sequence == sequence && g.layout == layout).and_then(|g| g.own.clone());
+        // What is forgotten, and may come back, goes on above what it has reached.
+        known.retain(|g| {
+            let stays = g.valid.get() && !(g.sequence == sequence && g.user == user);
+            if !stays && let Some(stream) = &g.own {
+                publish(shared, g, stream);
+            }
+            stays
+        });
         let (own, backend_part) = if layout.has_backend() {
             let number = backend_number(shared, &layout)?;
-            let last = AtomicU64::new(match old.as_ref().and_then(|old| old.own.as_ref()) {
-                Some((last, _)) => last.load(Relaxed),
-                None => layout.stamp_at(shared.reached()[number].load(Relaxed)).saturating_sub(1),
+            let stream = stream.unwrap_or_else(|| {
+                let reached = layout.stamp_at(shared.reached()[number].load(Relaxed));
+                Rc::new(Stream { last: AtomicU64::new(reached.saturating_sub(1)), since: Cell::new(0) })
             });
-            (Some((last, Cell::new(0))), layout.backend_part(number as u64))
+            (Some(stream), layout.backend_part(number as u64))
         } else {
             (None, 0)
         };
@@ -238,9 +255,8 @@ fn watch() {
         if let Ok(shared) = shmem::shared() {
             KNOWN.with_borrow(|known| {
                 for generator in known.iter() {
-                    if let (Some((last, _)), Ok(number)) = (&generator.own, backend_number(shared, &generator.layout)) {
-                        let reach = generator.layout.tick_end(last.load(Relaxed));
-                        shared.reached()[number].fetch_max(reach, Relaxed);
+                    if let Some(stream) = &generator.own {
+                        publish(shared, generator, stream);
                     }
                 }
             });
@@ -265,6 +281,14 @@ fn watch() {
     });
 }
 
+/// Whoever has this backend's number next goes on above `stream`.
+fn publish(shared: &Shared, generator: &Generator, stream: &Stream) {
+    if let Ok(number) = backend_number(shared, &generator.layout) {
+        let reach = generator.layout.tick_end(stream.last.load(Relaxed));
+        shared.reached()[number].fetch_max(reach, Relaxed);
+    }
+}
+
 impl Generator {
     fn id(&self, run: &Run) -> u64 {
         self.layout.id(run.first, run.machine) | self.backend_part
@@ -281,19 +305,19 @@ impl Generator {
         let latest = now + shared.max_borrow();
         let taken = match &self.own {
             None => words.take(&self.layout, now, latest, want),
-            Some((last, since)) => {
+            Some(stream) => {
                 let attach_at = shared.attach_at();
-                if since.get() != attach_at {
-                    last.fetch_max(self.layout.stamp_at(attach_at).saturating_sub(1), Relaxed);
-                    since.set(attach_at);
+                if stream.since.get() != attach_at {
+                    stream.last.fetch_max(self.layout.stamp_at(attach_at).saturating_sub(1), Relaxed);
+                    stream.since.set(attach_at);
                 }
                 if !shared.own_streams_active.load(Relaxed) {
                     shared.own_streams_active.store(true, Relaxed);
                 }
-                words.take_after(last, &self.layout, now, latest, want)
+                words.take_after(&stream.last, &self.layout, now, latest, want)
             }
         };
-        taken.or_else(|_| take_waiting(shared, words, &self.layout, self.own.as_ref().map(|(last, _)| last), want))
+        taken.or_else(|_| take_waiting(shared, words, &self.layout, self.own.as_ref().map(|stream| &stream.last), want))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     error::{Error, OrRaise},
     mechanism::definition::Definition,
 };
+use once_cell::unsync::OnceCell;
 use pgrx::prelude::*;
 use std::{cell::RefCell, ffi::CStr};
 
@@ -36,27 +37,41 @@ unsafe extern "C-unwind" fn check(object: *const pg_sys::ObjectAddress, label: *
     if read(object.objectId).is_some_and(|old| Some(old) != new) {
         Error::DefinitionStays.raise();
     }
+    // Should this be rolled back and another label be set, nobody may go on with the first.
+    // SAFETY: a relation that is locked.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(object.objectId) };
 }
 
 fn parse(text: &CStr) -> Result<Definition, Error> {
     text.to_string_lossy().parse().map_err(Error::BadDefinition)
 }
 
-/// The definition of the generator that stands on `sequence`. Looks into the catalog only the first time.
+thread_local! {
+    /// The definitions that this backend has read.
+    static KNOWN: RefCell<Vec<(pg_sys::Oid, Definition)>> = const { RefCell::new(Vec::new()) };
+    /// Set when the callback below is registered.
+    static WATCHING: OnceCell<()> = const { OnceCell::new() };
+}
+
+/// The definition of the generator that stands on `sequence`. Looks into the catalog only when that may have changed.
 pub fn definition(sequence: pg_sys::Oid) -> Result<Definition, Error> {
-    thread_local! {
-        static KNOWN: RefCell<Vec<(pg_sys::Oid, Definition)>> = const { RefCell::new(Vec::new()) };
+    #[pg_guard]
+    unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+        KNOWN.with_borrow_mut(|known| known.retain(|(oid, _)| *oid != relation && relation != pg_sys::InvalidOid));
     }
-    // Never forgotten: a label never changes, and the oid of a dropped sequence is not given again in the life of a
-    // session but after four billion others.
-    KNOWN.with_borrow_mut(|known| {
-        if let Some((_, definition)) = known.iter().find(|(oid, _)| *oid == sequence) {
-            return Ok(*definition);
-        }
-        let definition = read(sequence).ok_or(Error::NotAGenerator)?;
-        known.push((sequence, definition));
-        Ok(definition)
-    })
+    WATCHING.with(|watching| {
+        // SAFETY: a function for as long as the process lives.
+        watching.get_or_init(|| unsafe {
+            pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0));
+        });
+    });
+    let known = KNOWN.with_borrow(|known| known.iter().find(|(oid, _)| *oid == sequence).map(|(_, known)| *known));
+    if let Some(definition) = known {
+        return Ok(definition);
+    }
+    let definition = read(sequence).ok_or(Error::NotAGenerator)?;
+    KNOWN.with_borrow_mut(|known| known.push((sequence, definition)));
+    Ok(definition)
 }
 
 /// Reads the label, if there is one.

@@ -43,7 +43,7 @@ pub struct Shared {
     steps: AtomicI64,
     /// The boot-time clock when ids were first permitted; 0 before.
     started: AtomicI64,
-    /// The horizon up to which bounds are open.
+    /// The durable horizon; no bound is beyond it.
     horizon: AtomicI64,
     moves: AtomicI64,
     /// The SQLSTATE that stopped the worker last; 0 after the next move. Ids are permitted or not whatever it says.
@@ -306,10 +306,12 @@ impl Shared {
         let key = key(database, sequence);
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
             let find = |key| self.places().iter().find(|place| place.key.load(Relaxed) == key);
-            if let Some(place) = find(key) {
-                return Ok(place);
-            }
-            let place = find(0).ok_or(Error::NoPlace)?;
+            let place = match find(key) {
+                Some(place) if place.layout() == *layout => return Ok(place),
+                // Its label was set, used and rolled back, and then another was set.
+                Some(place) => place,
+                None => find(0).ok_or(Error::NoPlace)?,
+            };
             place.words.reset(layout.stamp_at(self.attach_at.load(Relaxed)).saturating_sub(1));
             place.file.store(0, Relaxed);
             place.set_next(None);
@@ -483,7 +485,7 @@ impl Shared {
         self.for_each_clock(|words, layout| words.raise(layout.stamp_at(at).saturating_sub(1)));
     }
 
-    /// Worker only: the horizon has moved to `horizon` and the bounds are open up to it.
+    /// Worker only: the horizon is at `horizon`, durable and acknowledged.
     pub fn set_horizon(&self, horizon: Micros, boot: Micros) {
         self.horizon.store(horizon, Relaxed);
         if self.started() == 0 {

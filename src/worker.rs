@@ -193,8 +193,9 @@ fn move_horizon(shared: &'static Shared, wanted: Micros) -> bool {
             return false;
         }
     }
-    open_bounds(shared, target);
+    // In this order: whoever frees a place makes its generator go on at this horizon, so it must not be below a bound.
     shared.set_horizon(target, machine_clock::boot());
+    open_bounds(shared, target);
     true
 }
 

@@ -80,7 +80,8 @@ impl Clock {
         } else if max_jump < 0 || target <= self.base.saturating_add(max_jump) {
             self.offset = target;
         } else {
-            self.held = target - self.offset;
+            // The two clocks are read one after the other: they never agree to the microsecond.
+            self.held = Some(target - self.offset).filter(|held| *held > STEP).unwrap_or(0);
         }
         if target.abs_diff(self.seen_offset) > STEP as u64 {
             self.steps += 1;
