@@ -20,6 +20,7 @@
 mod counter;
 mod drops;
 mod error;
+mod faults;
 mod functions;
 mod generator;
 mod label;

@@ -6,7 +6,7 @@
 
 use crate::{
     error::Error,
-    machine_clock,
+    faults, machine_clock,
     mechanism::{Micros, clock::Clock, horizon::Position},
     register, settings,
     shmem::{self, Repair, Shared},
@@ -151,10 +151,12 @@ fn start(shared: &Shared) {
         return;
     }
     let horizon = register::read();
+    faults::point("start:read");
     let now = machine_clock::both();
     shared.set_clock(Clock::start(now, horizon, settings::horizon_lead(), settings::max_clock_jump()));
     shared.raise_floor(horizon);
     shared.raise_all(horizon);
+    faults::point("start:raised");
 }
 
 /// Where the horizon stands, when someone wants it at `wanted`.
@@ -177,6 +179,7 @@ fn position(shared: &Shared, wanted: Micros) -> Position {
 fn move_horizon(shared: &'static Shared, wanted: Micros) -> bool {
     follow(shared);
     let target = position(shared, wanted).target();
+    faults::point("move:decided");
     // The error ends this process, as it must; what the callers need to know of it is left behind.
     let fault = &shared.fault;
     let record = PgTryBuilder::new(|| register::advance(target))
@@ -188,14 +191,17 @@ fn move_horizon(shared: &'static Shared, wanted: Micros) -> bool {
             cause.rethrow()
         })
         .execute();
+    faults::point("move:flushed");
     while shared.synchronous.load(Ordering::Relaxed) && !register::is_on_standbys(record) {
         if !sleep(shared, Some(STANDBY_LOOK)) {
             return false;
         }
     }
+    faults::point("move:acknowledged");
     // In this order: whoever frees a place makes its generator go on at this horizon, so it must not be below a bound.
     shared.set_horizon(target, machine_clock::boot());
     open_bounds(shared, target);
+    faults::point("move:opened");
     true
 }
 
