@@ -14,10 +14,7 @@ use crate::{
     error::Error,
     generator::{Generator, check_not_in_recovery, deadline, sleep},
     machine_clock,
-    mechanism::{
-        Micros,
-        allocator::{Refusal, Run},
-    },
+    mechanism::{Micros, allocator::Run},
     register, settings,
     shmem::{Next, Shared},
 };
@@ -30,43 +27,42 @@ const LOOK: Micros = 2_000;
 /// The largest block that one call asks for.
 const MAX_BLOCK: u64 = 1 << 31;
 
-/// Takes up to `want` values.
+/// Takes up to `want` values of the block, if it was taken from the file that the sequence has now, and no next block
+/// needs to be logged. Raises nothing.
 #[inline(always)]
-pub fn take(shared: &Shared, counter: &Generator, want: u64) -> Result<Run, Error> {
-    match take_from_block(counter, want) {
-        Ok(run) => {
-            let left = counter.place.words.limit(&counter.layout).saturating_sub(run.first + run.count);
-            if left < u64::from(counter.flush_every) / 2 && counter.place.next().is_none() {
-                look_ahead(shared, counter);
-            }
-            Ok(run)
-        }
-        Err(_) => take_with_new_block(shared, counter, want),
+pub fn take_at_once(counter: &Generator, want: u64) -> Option<Run> {
+    let place = counter.place;
+    if place.file.load(Acquire) != counter.file || needs_next(counter) {
+        return None;
     }
+    place.words.take(&counter.layout, Micros::MIN, Micros::MAX, want).ok()
 }
 
-/// Takes up to `want` values of the block, if it was taken from the file that the sequence has now.
+/// Whether half of the block is used up and there is none after it.
 #[inline(always)]
-fn take_from_block(counter: &Generator, want: u64) -> Result<Run, Refusal> {
-    if counter.place.file.load(Acquire) != counter.file {
-        return Err(Refusal::Bound);
-    }
-    counter.place.words.take(&counter.layout, Micros::MIN, Micros::MAX, want)
+fn needs_next(counter: &Generator) -> bool {
+    let words = &counter.place.words;
+    let left = words.limit(&counter.layout).saturating_sub(words.last() + 1);
+    left < u64::from(counter.flush_every) / 2 && counter.place.next().is_none()
 }
 
+/// Takes up to `want` values, of a new block if need be; and sees to it that there is a next one.
 #[cold]
 #[inline(never)]
-fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> Result<Run, Error> {
+pub fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> Result<Run, Error> {
     check_not_in_recovery()?;
     let machine = settings::machine_id(counter.layout.max_machine())?;
     let deadline = deadline();
     loop {
-        if let Ok(run) = take_from_block(counter, want) {
+        if let Some(run) = take_from_block(counter, want) {
+            if needs_next(counter) {
+                look_ahead(shared, counter);
+            }
             return Ok(run);
         }
         if let Some(relation) = Locked::try_new(counter.sequence) {
             // Another may have taken a block before this one had the lock.
-            if let Ok(run) = take_from_block(counter, want) {
+            if let Some(run) = take_from_block(counter, want) {
                 return Ok(run);
             }
             take_block(shared, counter, &relation, machine, want, deadline)?;
@@ -76,6 +72,12 @@ fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> Resul
             sleep(LOOK);
         }
     }
+}
+
+/// Takes up to `want` values of the block, if it was taken from the file that the sequence has now.
+fn take_from_block(counter: &Generator, want: u64) -> Option<Run> {
+    let same_file = counter.place.file.load(Acquire) == counter.file;
+    same_file.then(|| counter.place.words.take(&counter.layout, Micros::MIN, Micros::MAX, want).ok())?
 }
 
 /// Logs the block after the one in use, while that lasts, and leaves it to the worker to make it durable. If anything

@@ -16,10 +16,104 @@ use pgrx::{pg_sys, prelude::*};
 /// 2000-01-01, where a timestamptz counts from.
 const POSTGRES_EPOCH: Micros = 946_684_800 * SECOND;
 
-#[pg_extern]
-fn idgen_next() -> i64 {
-    generator::next().or_raise() as i64
+/// Defines what SQL calls in the usual case without pgrx's guard, which costs more than the function: the quick part
+/// takes the arguments and gives a result or none, and raises nothing; without a result the guarded part is called.
+macro_rules! quick_function {
+    ($name:ident, $info:ident, $quick:expr, $guarded:expr) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn $info() -> &'static pg_sys::Pg_finfo_record {
+            &pg_sys::Pg_finfo_record { api_version: 1 }
+        }
+
+        #[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+            #[cold]
+            #[inline(never)]
+            #[pg_guard]
+            unsafe extern "C-unwind" fn guarded(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+                let guarded: fn(Arguments) -> i64 = $guarded;
+                guarded(Arguments(call)).into()
+            }
+            let quick: fn(Arguments) -> Option<i64> = $quick;
+            match quick(Arguments(call)) {
+                Some(result) => result.into(),
+                // SAFETY: the call that PostgreSQL made.
+                None => unsafe { guarded(call) },
+            }
+        }
+    };
 }
+
+/// The arguments of a call of a STRICT function: none is null.
+#[derive(Clone, Copy)]
+struct Arguments(pg_sys::FunctionCallInfo);
+
+impl Arguments {
+    /// The first argument.
+    #[inline(always)]
+    fn first(self) -> pg_sys::Datum {
+        // SAFETY: PostgreSQL hands in a valid call; sql/ declares every function that asks with at least one argument.
+        unsafe { (*(*self.0).args.as_ptr()).value }
+    }
+
+    #[inline(always)]
+    fn id(self) -> i64 {
+        self.first().value() as i64
+    }
+
+    #[inline(always)]
+    fn generator(self) -> pg_sys::Oid {
+        pg_sys::Oid::from_u32(self.first().value() as u32)
+    }
+
+    #[inline(always)]
+    fn at(self) -> Micros {
+        (self.first().value() as i64).saturating_add(POSTGRES_EPOCH)
+    }
+}
+
+quick_function!(
+    idgen_next_wrapper,
+    pg_finfo_idgen_next_wrapper,
+    |_| generator::next_at_once().map(|id| id as i64),
+    |_| generator::next().or_raise() as i64
+);
+quick_function!(
+    idgen_next_of_wrapper,
+    pg_finfo_idgen_next_of_wrapper,
+    |call| generator::next_of_at_once(call.generator()).map(|id| id as i64),
+    |call| generator::next_of(call.generator()).or_raise() as i64
+);
+quick_function!(
+    idgen_timestamp_wrapper,
+    pg_finfo_idgen_timestamp_wrapper,
+    |call| u64::try_from(call.id()).ok().and_then(|id| SERVER.timestamp_of(id)).map(|at| at - POSTGRES_EPOCH),
+    |_| Error::NegativeId.raise()
+);
+quick_function!(
+    idgen_machine_wrapper,
+    pg_finfo_idgen_machine_wrapper,
+    |call| u64::try_from(call.id()).ok().map(|id| SERVER.machine_of(id) as i64),
+    |_| Error::NegativeId.raise()
+);
+quick_function!(
+    idgen_sequence_wrapper,
+    pg_finfo_idgen_sequence_wrapper,
+    |call| u64::try_from(call.id()).ok().map(|id| SERVER.sequence_of(id) as i64),
+    |_| Error::NegativeId.raise()
+);
+quick_function!(
+    idgen_min_id_wrapper,
+    pg_finfo_idgen_min_id_wrapper,
+    |call| SERVER.ids_at(call.at()).map(|(min, _)| min as i64),
+    |_| Error::OutsideLayout(SERVER).raise()
+);
+quick_function!(
+    idgen_max_id_wrapper,
+    pg_finfo_idgen_max_id_wrapper,
+    |call| SERVER.ids_at(call.at()).map(|(_, max)| max as i64),
+    |_| Error::OutsideLayout(SERVER).raise()
+);
 
 #[pg_extern]
 fn idgen_next_many(n: i32) -> SetOfIterator<'static, i64> {
@@ -28,28 +122,13 @@ fn idgen_next_many(n: i32) -> SetOfIterator<'static, i64> {
 }
 
 #[pg_extern]
-fn idgen_next_of(generator: pg_sys::Oid) -> i64 {
-    generator::next_of(generator).or_raise() as i64
-}
-
-#[pg_extern]
 fn idgen_next_many_of(generator: pg_sys::Oid, n: i32) -> SetOfIterator<'static, i64> {
     stream(generator::Ids::new(Some(generator), checked_count(n)))
 }
 
 #[pg_extern]
-fn idgen_timestamp(id: i64) -> TimestampWithTimeZone {
-    timestamp(SERVER, id)
-}
-
-#[pg_extern]
 fn idgen_timestamp_of(id: i64, generator: pg_sys::Oid) -> TimestampWithTimeZone {
     timestamp(layout_of(generator), id)
-}
-
-#[pg_extern]
-fn idgen_machine(id: i64) -> i32 {
-    SERVER.machine_of(checked(SERVER, id)) as i32
 }
 
 #[pg_extern]
@@ -65,29 +144,14 @@ fn idgen_backend_of(id: i64, generator: pg_sys::Oid) -> i32 {
 }
 
 #[pg_extern]
-fn idgen_sequence(id: i64) -> i64 {
-    SERVER.sequence_of(checked(SERVER, id)) as i64
-}
-
-#[pg_extern]
 fn idgen_sequence_of(id: i64, generator: pg_sys::Oid) -> i64 {
     let layout = layout_of(generator);
     layout.sequence_of(checked(layout, id)) as i64
 }
 
 #[pg_extern]
-fn idgen_min_id(at: TimestampWithTimeZone) -> i64 {
-    ids_at(SERVER, at).0 as i64
-}
-
-#[pg_extern]
 fn idgen_min_id_of(at: TimestampWithTimeZone, generator: pg_sys::Oid) -> i64 {
     ids_at(layout_of(generator), at).0 as i64
-}
-
-#[pg_extern]
-fn idgen_max_id(at: TimestampWithTimeZone) -> i64 {
-    ids_at(SERVER, at).1 as i64
 }
 
 #[pg_extern]

@@ -22,23 +22,51 @@ use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
 };
 
-/// The next id of the server generator.
+/// The next id of the server generator, if it can be had without waiting. Raises nothing.
 #[inline(always)]
+pub fn next_at_once() -> Option<u64> {
+    let shared = shmem::shared().ok()?;
+    let now = shared.now();
+    let run = shared.server.take(&SERVER, now, now + shared.max_borrow(), 1).ok()?;
+    Some(SERVER.id(run.first, run.machine))
+}
+
+/// The next id of the server generator.
 pub fn next() -> Result<u64, Error> {
     let shared = shmem::shared()?;
-    let now = shared.now();
-    match shared.server.take(&SERVER, now, now + shared.max_borrow(), 1) {
-        Ok(run) => Ok(SERVER.id(run.first, run.machine)),
-        Err(_) => take_waiting(shared, &shared.server, &SERVER, None, 1).map(|run| SERVER.id(run.first, run.machine)),
-    }
+    let run = take_waiting(shared, &shared.server, &SERVER, None, 1)?;
+    Ok(SERVER.id(run.first, run.machine))
+}
+
+/// The next id of the generator that stands on `sequence`, if it is the one that this transaction used last, and it can
+/// be had without waiting. Raises nothing.
+#[inline(always)]
+pub fn next_of_at_once(sequence: pg_sys::Oid) -> Option<u64> {
+    let shared = shmem::shared().ok()?;
+    // SAFETY: points to a generator that KNOWN keeps, or is null: see `forget` and `resolve`.
+    let generator = unsafe { CURRENT.get().as_ref() }?;
+    // SAFETY: state of this process.
+    let (user, transaction) = unsafe { (GetUserId(), local_transaction()) };
+    let same = generator.sequence == sequence
+        && generator.user == user
+        && generator.transaction.get() == transaction
+        && generator.valid.get();
+    let run = if same { generator.take_at_once(shared, 1)? } else { return None };
+    Some(generator.id(&run))
 }
 
 /// The next id of the generator that stands on `sequence`.
 pub fn next_of(sequence: pg_sys::Oid) -> Result<u64, Error> {
     let shared = shmem::shared()?;
     let generator = find(sequence)?;
+    CURRENT.set(Rc::as_ptr(&generator));
     let run = generator.take(shared, 1)?;
     Ok(generator.id(&run))
+}
+
+unsafe extern "C" {
+    /// pgrx's own binding guards against errors, which this cannot raise.
+    fn GetUserId() -> pg_sys::Oid;
 }
 
 /// `n` ids, increasing, taken in runs of consecutive stamps: each run with one atomic operation, when the one before
@@ -111,6 +139,8 @@ struct Stream {
 }
 
 thread_local! {
+    /// The generator that was used last, kept by KNOWN; or null.
+    static CURRENT: Cell<*const Generator> = const { Cell::new(std::ptr::null()) };
     /// The generators that this backend has used.
     static KNOWN: RefCell<Vec<Rc<Generator>>> = const { RefCell::new(Vec::new()) };
     /// Set when the callbacks below are registered.
@@ -192,6 +222,7 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
     let layout = definition.layout;
     // SAFETY: set once, when the backend connected.
     let place = shared.attach(unsafe { pg_sys::MyDatabaseId }, sequence, &layout)?;
+    CURRENT.set(std::ptr::null());
     KNOWN.with_borrow_mut(|known| {
         let stream = known.iter().find(|g| g.sequence == sequence && g.layout == layout).and_then(|g| g.own.clone());
         // What is forgotten, and may come back, goes on above what it has reached.
@@ -294,30 +325,37 @@ impl Generator {
         self.layout.id(run.first, run.machine) | self.backend_part
     }
 
-    /// Takes up to `want` stamps.
+    /// Takes up to `want` stamps, if they can be had without waiting. Raises nothing.
     #[inline(always)]
-    fn take(&self, shared: &Shared, want: u64) -> Result<Run, Error> {
+    fn take_at_once(&self, shared: &Shared, want: u64) -> Option<Run> {
         let words = &self.place.words;
         if self.layout.is_counter() {
-            return counter::take(shared, self, want);
+            return counter::take_at_once(self, want);
         }
         let now = shared.now();
         let latest = now + shared.max_borrow();
-        let taken = match &self.own {
-            None => words.take(&self.layout, now, latest, want),
-            Some(stream) => {
-                let attach_at = shared.attach_at();
-                if stream.since.get() != attach_at {
-                    stream.last.fetch_max(self.layout.stamp_at(attach_at).saturating_sub(1), Relaxed);
-                    stream.since.set(attach_at);
-                }
-                if !shared.own_streams_active.load(Relaxed) {
-                    shared.own_streams_active.store(true, Relaxed);
-                }
-                words.take_after(&stream.last, &self.layout, now, latest, want)
+        let Some(stream) = &self.own else { return words.take(&self.layout, now, latest, want).ok() };
+        let attach_at = shared.attach_at();
+        if stream.since.get() != attach_at {
+            stream.last.fetch_max(self.layout.stamp_at(attach_at).saturating_sub(1), Relaxed);
+            stream.since.set(attach_at);
+        }
+        if !shared.own_streams_active.load(Relaxed) {
+            shared.own_streams_active.store(true, Relaxed);
+        }
+        words.take_after(&stream.last, &self.layout, now, latest, want).ok()
+    }
+
+    /// Takes up to `want` stamps.
+    fn take(&self, shared: &Shared, want: u64) -> Result<Run, Error> {
+        match self.take_at_once(shared, want) {
+            Some(run) => Ok(run),
+            None if self.layout.is_counter() => counter::take_with_new_block(shared, self, want),
+            None => {
+                let own = self.own.as_ref().map(|stream| &stream.last);
+                take_waiting(shared, &self.place.words, &self.layout, own, want)
             }
-        };
-        taken.or_else(|_| take_waiting(shared, words, &self.layout, self.own.as_ref().map(|stream| &stream.last), want))
+        }
     }
 }
 
