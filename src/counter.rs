@@ -15,8 +15,9 @@ use crate::{
     generator::{Generator, check_not_in_recovery, deadline, sleep},
     machine_clock,
     mechanism::{Micros, allocator::Run},
+    places::Next,
     register, settings,
-    shmem::{Next, Shared},
+    shmem::Shared,
 };
 use pgrx::prelude::*;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};

@@ -10,8 +10,9 @@ use crate::{
         allocator::{Refusal, Run, Words},
         layout::{Layout, SERVER},
     },
+    places::Place,
     settings,
-    shmem::{self, Place, Shared},
+    shmem::{self, Shared},
     worker,
 };
 use once_cell::unsync::OnceCell;

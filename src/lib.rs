@@ -26,6 +26,7 @@ mod generator;
 mod label;
 mod machine_clock;
 pub mod mechanism;
+mod places;
 mod register;
 mod settings;
 mod shmem;

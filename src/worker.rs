@@ -163,7 +163,13 @@ fn start(shared: &Shared) {
 fn position(shared: &Shared, wanted: Micros) -> Position {
     let boot = machine_clock::boot();
     let mut reach = wanted;
-    shared.for_each_clock(|words, layout| reach = reach.max(layout.tick_end(words.last() + 1)));
+    shared.for_each_clock(|words, layout| {
+        // One that never gave an id reaches nowhere, even if its epoch is in the future.
+        let last = words.last();
+        if last != 0 {
+            reach = reach.max(layout.tick_end(last + 1));
+        }
+    });
     Position {
         clock: shared.clock().at(boot),
         reach,
