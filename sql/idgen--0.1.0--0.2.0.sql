@@ -179,3 +179,477 @@ COMMENT ON COLUMN idgen_generators.max_id IS 'the largest id that it can give ou
 COMMENT ON COLUMN idgen_generators.flush_every IS 'of a counter: how many values are made durable at once';
 COMMENT ON COLUMN idgen_generators.used IS 'the share of its timestamps or values that is behind it';
 GRANT SELECT ON idgen_generators TO PUBLIC;
+
+-- Way in, way out.
+
+CREATE VIEW idgen_columns AS
+    SELECT e.adrelid::regclass AS "table", a.attname AS "column", a.atttypid::regtype AS type,
+        (SELECT s.oid::regclass FROM pg_depend d, pg_class s
+            WHERE d.classid = f.classid AND d.objid = f.objid
+                AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid AND s.relkind = 'S' LIMIT 1) AS generator
+    FROM pg_depend f, pg_attrdef e, pg_attribute a
+    WHERE f.classid = 'pg_attrdef'::regclass AND f.objid = e.oid AND f.refclassid = 'pg_proc'::regclass
+        AND f.refobjid IN ('idgen_next()'::regprocedure, 'idgen_next(regclass)'::regprocedure)
+        AND a.attrelid = e.adrelid AND a.attnum = e.adnum;
+COMMENT ON VIEW idgen_columns IS
+'the columns whose default is idgen_next(), each with its generator, null for the server''s own';
+GRANT SELECT ON idgen_columns TO PUBLIC;
+
+-- The settings of the functions below make what their statements set end with them.
+
+CREATE FUNCTION idgen_adopt("table" regclass, "column" name, generator regclass DEFAULT NULL,
+    dry_run boolean DEFAULT false, rewrite boolean DEFAULT false,
+    lock_timeout interval DEFAULT '500 ms') RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+SET row_security = on
+AS $$
+#variable_conflict use_column
+DECLARE
+    next text := format('@extschema@.idgen_next(%s)', quote_literal(generator::text) || '::regclass');
+    key pg_attribute;
+    tree oid[];
+    narrow text[];
+    narrow_size bigint;
+    widening text[];
+    identities text[];
+    statements text[];
+    statement text;
+    found record;
+BEGIN
+    SELECT a.* INTO key FROM pg_attribute a
+    WHERE a.attrelid = idgen_adopt."table" AND a.attname = idgen_adopt."column" AND a.attnum > 0;
+    IF key IS NULL THEN
+        RAISE undefined_column USING
+            MESSAGE = format('column "%s" of table "%s" does not exist', "column", "table"),
+            HINT = 'The second argument is the name of the key''s column.';
+    ELSIF key.attinhcount > 0 THEN
+        RAISE object_not_in_prerequisite_state USING
+            MESSAGE = format('column "%s" of table "%s" is inherited', "column", "table"),
+            HINT = (SELECT format('Call this for "%s": its partitions and children are included.', i.inhparent::regclass)
+                FROM pg_inherits i WHERE i.inhrelid = idgen_adopt."table" ORDER BY i.inhseqno LIMIT 1);
+    ELSIF key.atttypid NOT IN ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) THEN
+        RAISE datatype_mismatch USING
+            MESSAGE = format('column "%s" of table "%s" is of type %s',
+                "column", "table", format_type(key.atttypid, key.atttypmod)),
+            HINT = 'Only a column of an integer type can have ids of idgen.';
+    END IF;
+    PERFORM @extschema@.idgen_definition(generator);
+
+    -- Ids are held by the key, also in partitions and children, and by whatever refers to it, however far.
+    WITH RECURSIVE holder(relation, name, is_key) AS (
+            SELECT key.attrelid, key.attname, true
+        UNION
+            SELECT n.* FROM holder h, LATERAL (
+                SELECT i.inhrelid, h.name, h.is_key FROM pg_inherits i WHERE i.inhparent = h.relation
+                UNION ALL
+                SELECT c.conrelid, referring.attname, false
+                FROM pg_constraint c, unnest(c.conkey, c.confkey) AS pair(referring, referred),
+                    pg_attribute referring, pg_attribute referred
+                WHERE c.contype = 'f' AND c.confrelid = h.relation AND referred.attname = h.name
+                    AND referred.attrelid = c.confrelid AND referred.attnum = pair.referred
+                    AND referring.attrelid = c.conrelid AND referring.attnum = pair.referring) n
+    ), narrow AS (
+        SELECT h.relation, a.attname, a.attinhcount = 0 AS is_own FROM holder h, pg_attribute a
+        WHERE a.attrelid = h.relation AND a.attname = h.name AND a.atttypid IN ('integer'::regtype, 'smallint'::regtype)
+    ), widening AS (
+        SELECT relation, format('ALTER TABLE %s %s', relation::regclass,
+            string_agg(format('ALTER COLUMN %I TYPE bigint', attname), ', ' ORDER BY attname)) AS statement
+        FROM narrow WHERE is_own GROUP BY relation
+    )
+    SELECT (SELECT array_agg(relation) FROM holder WHERE is_key),
+        (SELECT array_agg(relation::regclass::text ORDER BY relation) FROM widening),
+        (SELECT sum(pg_total_relation_size(relation)) FROM (SELECT DISTINCT relation FROM narrow) n),
+        (SELECT array_agg(statement ORDER BY relation) FROM widening),
+        (SELECT array_agg(format('ALTER TABLE %s ALTER COLUMN %I DROP IDENTITY', c.oid::regclass, h.name) ORDER BY c.oid)
+            FROM holder h, pg_class c, pg_attribute a
+            WHERE h.is_key AND c.oid = h.relation AND NOT c.relispartition
+                AND a.attrelid = c.oid AND a.attname = h.name AND a.attidentity <> '')
+    INTO tree, narrow, narrow_size, widening, identities;
+
+    IF narrow IS NOT NULL AND NOT rewrite THEN
+        RAISE datatype_mismatch USING
+            MESSAGE = format('column "%s" of table "%s", or one that refers to it, is too narrow for ids', "column", "table"),
+            DETAIL = format('To become bigint, %s (%s with partitions and indexes) must be rewritten, '
+                'indexes and foreign keys be made anew, and nobody can read or write meanwhile.',
+                array_to_string(narrow, ', '), pg_size_pretty(narrow_size)),
+            HINT = 'Say rewrite => true to have it done.';
+    END IF;
+
+    FOR found IN
+        SELECT s.oid::regclass AS sequence, own.deptype = 'i' AS is_identity, (
+            SELECT string_agg(format('%s.%I', e.adrelid::regclass, a.attname), ', ' ORDER BY e.adrelid)
+            FROM pg_depend d, pg_attrdef e, pg_attribute a
+            WHERE d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid
+                AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid
+                AND a.attrelid = e.adrelid AND a.attnum = e.adnum
+                AND NOT (e.adrelid = ANY (tree) AND a.attname = key.attname)) AS users
+        FROM pg_class s LEFT JOIN pg_depend own ON own.classid = 'pg_class'::regclass AND own.objid = s.oid
+            AND own.refclassid = 'pg_class'::regclass AND own.refobjid = key.attrelid AND own.refobjsubid = key.attnum
+        WHERE s.relkind = 'S' AND (own.objid IS NOT NULL OR EXISTS (
+            SELECT FROM pg_attrdef e, pg_depend d
+            WHERE e.adrelid = key.attrelid AND e.adnum = key.attnum
+                AND d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid
+                AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid))
+    LOOP
+        IF found.is_identity AND found.users IS NOT NULL THEN
+            RAISE dependent_objects_still_exist USING
+                MESSAGE = format('sequence "%s" of column "%s" is also used elsewhere', found.sequence, "column"),
+                DETAIL = format('It would be dropped with the identity, and is in the default of %s.', found.users),
+                HINT = 'Give these another default first.';
+        ELSIF found.users IS NOT NULL THEN
+            RAISE NOTICE USING
+                MESSAGE = format('sequence "%s" stays as it is', found.sequence),
+                DETAIL = 'It is also in the default of ' || found.users || '.';
+        END IF;
+    END LOOP;
+
+    FOR found IN
+        SELECT DISTINCT coalesce(r.rolname, 'public') AS role
+        FROM pg_class c, aclexplode(c.relacl) p LEFT JOIN pg_roles r ON r.oid = p.grantee
+        WHERE c.oid = idgen_adopt."table" AND p.privilege_type = 'INSERT'
+            AND NOT has_sequence_privilege(coalesce(r.rolname, 'public'), generator, 'USAGE, UPDATE')
+    LOOP
+        RAISE WARNING USING
+            MESSAGE = format('role "%s" may insert into "%s" but not use "%s"', found.role, "table", generator),
+            HINT = format('GRANT USAGE ON SEQUENCE %s TO %I;', generator, found.role);
+    END LOOP;
+
+    IF EXISTS (SELECT FROM pg_partitioned_table p WHERE p.partrelid = key.attrelid AND p.partstrat = 'r'
+            AND p.partattrs[0] = key.attnum AND p.partdefid = 0) THEN
+        RAISE WARNING USING
+            MESSAGE = format('table "%s" has no default partition, and new ids may be above all partitions', "table"),
+            HINT = 'idgen_create_partitions() makes partitions for them.';
+    END IF;
+
+    statements := ARRAY['BEGIN',
+            format('SET LOCAL lock_timeout = %L', round(extract(epoch FROM lock_timeout) * 1000) || 'ms'),
+            'SET LOCAL row_security = off',
+            format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE',
+                array_to_string("table"::text || array_remove(narrow, "table"::text), ', ')),
+            format('DO %L', format('
+DECLARE
+    highest bigint := (SELECT max(%I) FROM %s);
+    first bigint := %s;
+BEGIN
+    IF highest >= first THEN
+        RAISE object_not_in_prerequisite_state USING
+            MESSAGE = %L,
+            DETAIL = ''The largest is '' || highest || '', the first new id would be '' || first || ''.'',
+            HINT = ''Use a generator whose ids begin above it; a counter can be set there by ALTER SEQUENCE RESTART.'';
+    END IF;
+END', "column", "table", next, format('column "%s" of table "%s" has values above the first new id', "column", "table")))]
+        || identities
+        || widening
+        || ARRAY[format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s', "table", "column", next), 'COMMIT'];
+    FOREACH statement IN ARRAY statements LOOP
+        IF NOT dry_run AND statement NOT IN ('BEGIN', 'COMMIT') THEN
+            EXECUTE statement;
+        END IF;
+        RETURN NEXT statement || ';';
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION idgen_adopt(regclass, name, regclass, boolean, boolean, interval) IS
+'gives the key column ids of idgen from now on, in its partitions and children too; returns the statements, which dry_run only shows; rewrite allows to make integer columns bigint';
+
+CREATE FUNCTION idgen_abandon("table" regclass, "column" name, "identity" text DEFAULT NULL,
+    dry_run boolean DEFAULT false, lock_timeout interval DEFAULT '500 ms') RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0
+AS $$
+#variable_conflict use_column
+DECLARE
+    key record;
+    sequence regclass;
+    restart text;
+    statements text[];
+    statement text;
+BEGIN
+    SELECT a.attrelid, a.attnum, a.attinhcount, c.generator, EXISTS (
+        SELECT FROM pg_inherits i, pg_class child WHERE i.inhparent = a.attrelid AND child.oid = i.inhrelid
+            AND NOT child.relispartition) AS has_children
+    INTO key FROM @extschema@.idgen_columns c, pg_attribute a
+    WHERE c."table" = idgen_abandon."table" AND c."column" = idgen_abandon."column"
+        AND a.attrelid = c."table" AND a.attname = c."column";
+    IF NOT FOUND THEN
+        RAISE object_not_in_prerequisite_state USING
+            MESSAGE = format('column "%s" of table "%s" has no ids of idgen', "column", "table"),
+            HINT = 'SELECT * FROM idgen_columns shows those that do.';
+    ELSIF key.attinhcount > 0 THEN
+        RAISE object_not_in_prerequisite_state USING
+            MESSAGE = format('column "%s" of table "%s" is inherited', "column", "table"),
+            HINT = (SELECT format('Call this for "%s": its partitions and children are included.', i.inhparent::regclass)
+                FROM pg_inherits i WHERE i.inhrelid = key.attrelid ORDER BY i.inhseqno LIMIT 1);
+    ELSIF upper("identity") NOT IN ('ALWAYS', 'BY DEFAULT') THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('"%s" is no kind of identity column', "identity"),
+            HINT = 'It is "always" or "by default".';
+    END IF;
+    IF "identity" IS NULL THEN
+        SELECT d.objid INTO sequence FROM pg_depend d, pg_class s
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+            AND d.refobjid = key.attrelid AND d.refobjsubid = key.attnum AND d.deptype = 'a'
+            AND s.oid = d.objid AND s.relkind = 'S'
+            AND NOT EXISTS (SELECT FROM pg_seclabel l WHERE l.objoid = s.oid AND l.classoid = d.classid AND l.provider = 'idgen')
+        ORDER BY d.objid LIMIT 1;
+        IF sequence IS NULL AND key.has_children THEN
+            RAISE object_not_in_prerequisite_state USING
+                MESSAGE = format('table "%s" has children, which an identity column would leave without a default', "table"),
+                HINT = 'Make a sequence for it first: CREATE SEQUENCE ... OWNED BY its column.';
+        END IF;
+    END IF;
+
+    IF sequence IS NOT NULL THEN
+        statements := ARRAY[format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT nextval(%L::regclass)', "table", "column", sequence)];
+        restart := format('ALTER SEQUENCE %s AS bigint NO MAXVALUE RESTART WITH ', sequence);
+    ELSE
+        statements := ARRAY[
+            format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', "table", "column"),
+            format('ALTER TABLE %s ALTER COLUMN %I ADD GENERATED %s AS IDENTITY',
+                "table", "column", coalesce(upper("identity"), 'BY DEFAULT'))];
+        restart := format('ALTER TABLE %s ALTER COLUMN %I RESTART WITH ', "table", "column");
+    END IF;
+    -- Above every id that was fetched, whether or not it is inserted yet, and clear of those that are fetched right now.
+    statements := ARRAY['BEGIN',
+            format('SET LOCAL lock_timeout = %L', round(extract(epoch FROM lock_timeout) * 1000) || 'ms'),
+            format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', "table")]
+        || statements
+        || ARRAY[format('DO %L', format('
+BEGIN
+    EXECUTE %L || @extschema@.idgen_next(%s) + (1::bigint << 32);
+END', restart, quote_literal(key.generator::text) || '::regclass')), 'COMMIT'];
+    FOREACH statement IN ARRAY statements LOOP
+        IF NOT dry_run AND statement NOT IN ('BEGIN', 'COMMIT') THEN
+            EXECUTE statement;
+        END IF;
+        RETURN NEXT statement || ';';
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION idgen_abandon(regclass, name, text, boolean, interval) IS
+'gives the key column numbers of a sequence again, above every id of idgen: of the sequence that it owns, else as an identity column, always or by default; returns the statements, which dry_run only shows';
+
+CREATE FUNCTION idgen_create_partitions("table" regclass, "from" timestamptz, "to" timestamptz, every interval)
+    RETURNS SETOF regclass
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+-- Names and borders are UTC's, wherever this runs.
+SET timezone = 'UTC'
+AS $$
+#variable_conflict use_column
+DECLARE
+    generator regclass;
+    parent name;
+    schema regnamespace;
+    lower timestamptz := "from";
+    upper timestamptz;
+    bound text;
+    suffix text;
+    partition text;
+BEGIN
+    SELECT c.relname, c.relnamespace::regnamespace, i.generator INTO parent, schema, generator
+    FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
+        LEFT JOIN @extschema@.idgen_columns i ON i."table" = c.oid AND i."column" = a.attname
+    WHERE c.oid = idgen_create_partitions."table" AND p.partstrat = 'r' AND p.partnatts = 1
+        AND a.atttypid = 'bigint'::regtype;
+    IF NOT FOUND THEN
+        RAISE wrong_object_type USING
+            MESSAGE = format('table "%s" is not partitioned by range of one bigint column', "table"),
+            HINT = 'Create it with PARTITION BY RANGE (id).';
+    ELSIF NOT isfinite("to") OR "from" >= "to" OR "from" + every <= "from" THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('there are no partitions from %s to %s every %s', "from", "to", every),
+            HINT = 'The second time must be after the first one, and the interval longer than nothing.';
+    END IF;
+    suffix := CASE WHEN ("from", "from" + every) = (date_trunc('day', "from"), date_trunc('day', "from" + every))
+        THEN '"_p"YYYYMMDD' ELSE '"_p"YYYYMMDD_HH24MISS' END;
+    FOR i IN 1 .. 2147483647 LOOP
+        EXIT WHEN lower >= "to";
+        upper := "from" + i * every;
+        bound := CASE WHEN generator IS NULL
+            THEN format('FROM (%L) TO (%L)', @extschema@.idgen_min_id(lower), @extschema@.idgen_min_id(upper))
+            ELSE format('FROM (%L) TO (%L)',
+                @extschema@.idgen_min_id(lower, generator), @extschema@.idgen_min_id(upper, generator)) END;
+        partition := format('%s.%I', schema, parent || to_char(lower, suffix));
+        IF NOT EXISTS (SELECT FROM pg_inherits h, pg_class c
+            WHERE h.inhparent = idgen_create_partitions."table" AND c.oid = h.inhrelid
+                AND pg_get_expr(c.relpartbound, c.oid) = 'FOR VALUES ' || bound)
+        THEN
+            -- Attached, so that who reads or writes the table is not locked out.
+            EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING COMMENTS EXCLUDING IDENTITY EXCLUDING STATISTICS)',
+                partition, "table");
+            EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES %s', "table", partition, bound);
+            RETURN NEXT partition;
+        END IF;
+        lower := upper;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION idgen_create_partitions(regclass, timestamptz, timestamptz, interval) IS
+'makes the partitions of a table, partitioned by range of an id, for these times, and returns those that were not there yet';
+
+CREATE FUNCTION idgen_doctor(OUT severity text, OUT finding text, OUT object text, OUT remedy text) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    itself text := (SELECT system_identifier FROM pg_control_system()) || ' ' || pg_postmaster_start_time();
+    preloaded boolean := EXISTS (SELECT FROM pg_settings WHERE name = 'idgen.machine_id' AND context = 'postmaster');
+    machine text := CASE WHEN preloaded THEN current_setting('idgen.machine_id') END;
+    places text := CASE WHEN current_setting('server_version_num')::int >= 180000
+        THEN 'max_active_replication_origins' ELSE 'max_replication_slots' END;
+    status record;
+    ask text;
+    servers text[];
+    connections text[];
+    answer record;
+    before timestamptz;
+BEGIN
+    IF NOT preloaded THEN
+        RETURN QUERY VALUES ('error', 'not preloaded', 'shared_preload_libraries',
+            'No ids are given out. Add idgen to it in postgresql.conf and restart the server.');
+    ELSIF machine = '-1' THEN
+        RETURN QUERY VALUES ('error', 'machine id unset', 'idgen.machine_id',
+            'Give each server a number of its own in postgresql.conf and restart the server.');
+    END IF;
+
+    -- Columns.
+    RETURN QUERY
+        SELECT 'error', 'integer column', format('%s.%I', c.relation::regclass, c.name),
+            'Ids do not fit. ALTER COLUMN ... TYPE bigint makes them, and rewrites the table.'
+        FROM (
+            SELECT i."table"::oid, i."column" FROM @extschema@.idgen_columns i
+            UNION
+            SELECT f.conrelid, referring.attname
+            FROM pg_constraint f, unnest(f.conkey, f.confkey) AS pair(referring, referred),
+                @extschema@.idgen_columns i, pg_attribute referred, pg_attribute referring
+            WHERE f.contype = 'f' AND f.confrelid = i."table"
+                AND referred.attrelid = f.confrelid AND referred.attnum = pair.referred AND referred.attname = i."column"
+                AND referring.attrelid = f.conrelid AND referring.attnum = pair.referring
+        ) c(relation, name), pg_attribute a
+        WHERE a.attrelid = c.relation AND a.attname = c.name AND a.attinhcount = 0
+            AND a.atttypid IN ('integer'::regtype, 'smallint'::regtype)
+        ORDER BY 3;
+    RETURN QUERY
+        WITH RECURSIVE adopted(relation, name) AS (
+            SELECT i."table"::oid, i."column" FROM @extschema@.idgen_columns i
+            UNION
+            SELECT h.inhrelid, name FROM adopted, pg_inherits h WHERE h.inhparent = relation
+        )
+        SELECT CASE WHEN l.label IS NOT NULL OR (e.adrelid, a.attname) IN (SELECT relation, name FROM adopted)
+                THEN 'warning' ELSE 'notice' END, 'nextval() default left', format('%s.%I', e.adrelid::regclass, a.attname),
+            CASE WHEN l.label IS NULL THEN 'Its table has ids of idgen. If this column is to have them too: idgen_adopt().'
+                ELSE 'Its sequence is a generator, of which only idgen_next() gives ids: idgen_adopt().' END
+        FROM pg_depend d JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+            JOIN pg_attrdef e ON e.oid = d.objid
+            JOIN pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum
+            LEFT JOIN pg_seclabel l ON l.provider = 'idgen' AND l.objoid = s.oid AND l.classoid = d.refclassid
+        WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
+            AND (l.label IS NOT NULL OR e.adrelid IN (SELECT relation FROM adopted))
+            AND NOT EXISTS (SELECT FROM @extschema@.idgen_columns i WHERE i."table" = e.adrelid AND i."column" = a.attname)
+        ORDER BY 3;
+
+    -- Generators.
+    RETURN QUERY
+        SELECT CASE WHEN g.used < 1 THEN 'warning' ELSE 'error' END, 'near exhaustion', g.generator::text,
+            format('%s %% of its %s are used. Adopt its columns with a generator that lasts longer.',
+                trunc(least(g.used, 1)::numeric * 100), CASE WHEN g.epoch IS NULL THEN 'values' ELSE 'timestamps' END)
+        FROM @extschema@.idgen_generators g
+        WHERE CASE WHEN g.epoch IS NOT NULL THEN g.used > 0.9 OR g.ends < now() + interval '1 year'
+            WHEN has_sequence_privilege(g.generator, 'SELECT, USAGE') THEN g.used > 0.9 END
+        ORDER BY 3;
+
+    -- The place of the horizon.
+    IF has_function_privilege('pg_show_replication_origin_status()', 'EXECUTE') THEN
+        SELECT count(*) AS taken, coalesce(bool_or(o.local_id = 65530), false) AS has_ours INTO status
+        FROM pg_show_replication_origin_status() o;
+        IF status.taken >= current_setting(places)::int THEN
+            RETURN QUERY SELECT CASE WHEN status.has_ours THEN 'warning' ELSE 'error' END,
+                'no free place for a replication origin', places,
+                'idgen takes one for good, each subscription another. Raise it, on standbys first, and restart the server.';
+        END IF;
+    ELSE
+        RETURN QUERY VALUES ('notice', 'not looked at', places, 'Call this as a superuser to have replication origins counted, and everybody''s counters looked at.');
+    END IF;
+
+    -- The clock.
+    IF preloaded THEN
+        SELECT s.* INTO status FROM @extschema@.idgen_status s;
+        RETURN QUERY SELECT c.severity, c.finding, c.object, c.remedy FROM (VALUES
+            (status.clock_held > '0', 'error', 'clock not synchronised', 'wall clock',
+                format('It leapt %s ahead and is not followed. If it is right: SELECT idgen_accept_clock().', status.clock_held)),
+            (status.clock_ahead > '10 s', 'warning', 'clock not synchronised', 'wall clock',
+                format('Ids are %s ahead of it, which takes ten times that to heal.', status.clock_ahead)),
+            (status.clock_steps > 0, 'warning', 'clock not synchronised', 'wall clock',
+                format('It was stepped, %s times since the start. Let chrony or ntpd keep it right.', status.clock_steps))
+            ) AS c(is_so, severity, finding, object, remedy)
+        WHERE c.is_so;
+    END IF;
+
+    -- Other servers: those that can be asked, and those that only can be named.
+    RETURN QUERY
+        SELECT 'notice', 'not looked at', 'standby ' || quote_ident(r.application_name),
+            'Call this on the standby: its settings can be seen only there.'
+        FROM pg_stat_replication r WHERE r.state <> 'backup' ORDER BY 3;
+    ask := (SELECT format('SELECT * FROM %I.dblink($1, $2) AS a(settings jsonb, in_recovery boolean, at timestamptz, server text)', n.nspname)
+        FROM pg_extension e, pg_namespace n
+        WHERE e.extname = 'dblink' AND n.oid = e.extnamespace AND current_setting('is_superuser')::boolean);
+    servers := ARRAY(SELECT 'server ' || quote_ident(s.srvname) FROM pg_foreign_server s, pg_foreign_data_wrapper w
+            WHERE w.oid = s.srvfdw AND w.fdwname IN ('postgres_fdw', 'dblink_fdw') ORDER BY s.srvname)
+        || ARRAY(SELECT 'subscription ' || quote_ident(s.subname) FROM pg_subscription s ORDER BY s.subname, s.oid)
+        || ARRAY(SELECT 'primary' WHERE pg_is_in_recovery());
+    IF ask IS NULL THEN
+        RETURN QUERY SELECT 'notice', 'not looked at', s,
+            'CREATE EXTENSION dblink, and call this as a superuser, to have it asked for its machine id, clock and limits.'
+        FROM unnest(servers) s;
+        RETURN;
+    END IF;
+    -- Of an option given twice the last one counts.
+    connections := ARRAY(SELECT s.srvname::text FROM pg_foreign_server s, pg_foreign_data_wrapper w
+            WHERE w.oid = s.srvfdw AND w.fdwname IN ('postgres_fdw', 'dblink_fdw') ORDER BY s.srvname)
+        || ARRAY(SELECT s.subconninfo || CASE WHEN s.subconninfo ~ '^postgres(ql)?://' THEN '' ELSE ' connect_timeout=3' END
+            FROM pg_subscription s ORDER BY s.subname, s.oid)
+        || ARRAY(SELECT current_setting('primary_conninfo') || ' connect_timeout=3 dbname=postgres' WHERE pg_is_in_recovery());
+    FOR i IN 1 .. cardinality(servers) LOOP
+        before := clock_timestamp();
+        BEGIN
+            EXECUTE ask INTO answer USING connections[i], $question$
+                SELECT (SELECT pg_catalog.jsonb_object_agg(name, setting) FROM pg_catalog.pg_settings
+                        WHERE name IN ('idgen.machine_id', 'idgen.max_generators', 'max_worker_processes',
+                            'max_replication_slots', 'max_active_replication_origins')),
+                    pg_catalog.pg_is_in_recovery(), pg_catalog.clock_timestamp(),
+                    (SELECT system_identifier FROM pg_catalog.pg_control_system()) || ' ' || pg_catalog.pg_postmaster_start_time()
+                $question$;
+        EXCEPTION WHEN OTHERS THEN
+            RETURN QUERY VALUES ('notice', 'not looked at', servers[i], 'It gave no answer: ' || SQLERRM);
+            CONTINUE;
+        END;
+        CONTINUE WHEN answer.server = itself;
+        IF answer.at NOT BETWEEN before - interval '1 s' AND clock_timestamp() + interval '1 s' THEN
+            RETURN QUERY VALUES ('warning', 'clock not synchronised', servers[i],
+                'Its wall clock is a second or more from this one. Let chrony or ntpd keep both right.');
+        END IF;
+        IF servers[i] = 'primary' THEN
+            RETURN QUERY
+                SELECT 'error', 'lower limit than the primary', s.name,
+                    format('It is %s here and %s there. Raise it to no less and restart this server.', s.setting, p.value)
+                FROM pg_settings s, jsonb_each_text(answer.settings) p
+                WHERE s.name = p.key AND s.name <> 'idgen.machine_id' AND s.setting::int < p.value::int
+                ORDER BY 3;
+        ELSIF NOT answer.in_recovery AND machine <> '-1' AND machine = answer.settings ->> 'idgen.machine_id' THEN
+            RETURN QUERY VALUES ('error', 'machine id of another server', servers[i],
+                format('Both have %s. Give one of them another idgen.machine_id and restart it.', machine));
+        END IF;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION idgen_doctor() IS
+'what is wrong with idgen on this server and in this database, and what to do about it; asks other servers where dblink is installed and a superuser calls';
+-- It tells of tables and servers that not everybody may know of.
+REVOKE ALL ON FUNCTION idgen_doctor() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION idgen_doctor() TO pg_monitor;

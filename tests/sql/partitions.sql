@@ -1,0 +1,55 @@
+-- idgen_create_partitions(): partitions by the time in the id, and that they are pruned.
+\set SHOW_CONTEXT never
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS idgen;
+RESET client_min_messages;
+CREATE SCHEMA partitions;
+SET search_path = partitions, public;
+
+CREATE TABLE event (id bigint PRIMARY KEY DEFAULT idgen_next(), note text NOT NULL DEFAULT 'x') PARTITION BY RANGE (id);
+CREATE INDEX ON event (note);
+SELECT idgen_create_partitions('event', '2026-01-01 00:00+00', '2026-03-01 00:00+00', '1 month');
+-- Those that are there are left as they are.
+SELECT idgen_create_partitions('event', '2026-01-01 00:00+00', '2026-05-01 00:00+00', '1 month');
+SELECT relid, pg_get_expr(relpartbound, relid) FROM pg_partition_tree('event'), pg_class WHERE oid = relid AND isleaf ORDER BY 1;
+SELECT count(*) FROM pg_indexes WHERE tablename = 'event_p20260401';
+
+-- Each row is where its time says.
+INSERT INTO event SELECT idgen_min_id(at), at
+FROM (VALUES ('2026-01-01 00:00+00'::timestamptz), ('2026-01-31 23:59:59.999+00'), ('2026-02-01 00:00+00'),
+    ('2026-04-30 23:59:59.999+00')) t(at);
+SELECT tableoid::regclass, idgen_timestamp(id) AT TIME ZONE 'UTC' AS at FROM event ORDER BY id;
+INSERT INTO event VALUES (idgen_max_id('2026-05-01 00:00+00'));
+
+-- Pruned when planned, and when executed.
+SET enable_indexscan = off;
+SET enable_bitmapscan = off;
+SET enable_indexonlyscan = off;
+EXPLAIN (COSTS off) SELECT * FROM event
+WHERE id >= idgen_min_id('2026-03-05 00:00+00') AND id < idgen_min_id('2026-03-06 00:00+00');
+PREPARE since(timestamptz) AS SELECT count(*) FROM event WHERE id >= idgen_min_id($1);
+SET plan_cache_mode = force_generic_plan;
+EXPLAIN (COSTS off) EXECUTE since('2026-04-01 00:00+00');
+SET timezone = 'UTC';
+EXPLAIN (COSTS off) SELECT count(*) FROM event WHERE id >= idgen_min_id(timestamptz '2026-04-02 00:00+00' - '1 day'::interval);
+
+-- Short ones, of a generator, in a table whose name needs quotes; names are UTC's.
+SET timezone = 'Asia/Kolkata';
+SELECT idgen_create_generator('sony', preset => 'sonyflake', schema => 'partitions');
+CREATE TABLE "Click" (id bigint DEFAULT idgen_next('sony')) PARTITION BY RANGE (id);
+SELECT idgen_create_partitions('"Click"', '2026-03-01 00:00+00', '2026-03-01 11:00+00', '6 hours');
+INSERT INTO "Click" VALUES (idgen_min_id('2026-03-01 06:00+00', 'sony')), (idgen_min_id('2026-03-01 06:00+00', 'sony') - 1);
+SELECT tableoid::regclass FROM "Click" ORDER BY id;
+
+-- Refused.
+CREATE TABLE listed (id bigint) PARTITION BY LIST (id);
+SELECT idgen_create_partitions('listed', '2026-01-01', '2026-02-01', '1 day');
+SELECT idgen_create_partitions('event', '2026-02-01 00:00+00', '2026-01-01 00:00+00', '1 day');
+SELECT idgen_create_partitions('event', '2026-01-01 00:00+00', 'infinity', '1 day');
+SELECT idgen_create_partitions('event', '2026-01-01 00:00+00', '2026-02-01 00:00+00', '0');
+SELECT idgen_create_partitions('event', '2026-05-01 00:00+00', '2026-06-01 00:00+00', '-1 day');
+SELECT idgen_create_partitions('event', '2024-01-01 00:00+00', '2026-02-01 00:00+00', '1 month');
+SELECT idgen_create_partitions('event', '2026-01-01 00:00+00', '2026-01-02 00:00+00', '1 day');
+
+SET client_min_messages = warning;
+DROP SCHEMA partitions CASCADE;
