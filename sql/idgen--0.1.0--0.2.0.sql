@@ -24,8 +24,8 @@ CREATE VIEW idgen_presets(preset, definition, purpose) AS VALUES
      'continues Twitter snowflakes: milliseconds since 2010-11-04, datacenter and worker, sequence'),
     ('discord', 'timestamp:41 machine:10 sequence:12 epoch:1420070400000000 tick:1000',
      'continues Discord snowflakes: milliseconds since 2015, worker and process, increment'),
-    ('pgedge', 'timestamp:41 sequence:12 machine:10 epoch:1672531200000000 tick:1000',
-     'continues ids of the pgEdge snowflake extension: milliseconds since 2023, count, node');
+    ('pgedge', 'timestamp:41 machine:10 sequence:12 epoch:1672531200000000 tick:1000',
+     'continues ids of the pgEdge snowflake extension from 1.2 on: milliseconds since 2023, node, count');
 COMMENT ON VIEW idgen_presets IS
 'the layouts that idgen_create_generator() knows by name: fields from the highest bits down, epoch and tick in microseconds';
 GRANT SELECT ON idgen_presets TO PUBLIC;
@@ -162,14 +162,16 @@ COMMENT ON FUNCTION idgen_decode(bigint, regclass) IS
 
 CREATE VIEW idgen_generators AS
     SELECT l.objoid::regclass AS generator, d.definition, d.epoch, d.ends, d.tick, d.per_second, d.max_id, d.flush_every,
-        CASE WHEN d.epoch IS NULL
+        CASE WHEN d.epoch IS NOT NULL
+            THEN extract(epoch FROM now() - d.epoch) / extract(epoch FROM d.ends - d.epoch)
+            WHEN has_sequence_privilege(l.objoid, 'USAGE, SELECT')
             THEN coalesce(pg_sequence_last_value(l.objoid::regclass), 0)
                 / (2::double precision ^ substring(d.definition FROM 'counter:(\d+)')::int)
-            ELSE extract(epoch FROM now() - d.epoch) / extract(epoch FROM d.ends - d.epoch)
         END AS used
     FROM pg_seclabel l, idgen_definition(l.objoid::regclass) d
     WHERE l.provider = 'idgen' AND l.classoid = 'pg_class'::regclass AND l.objsubid = 0;
 COMMENT ON VIEW idgen_generators IS 'the generators of this database';
+COMMENT ON COLUMN idgen_generators.generator IS 'its sequence';
 COMMENT ON COLUMN idgen_generators.definition IS 'the fields from the highest bits down, epoch and tick in microseconds';
 COMMENT ON COLUMN idgen_generators.epoch IS 'where its time begins, null for a counter';
 COMMENT ON COLUMN idgen_generators.ends IS 'when its timestamps run out, null for a counter or past the end of timestamptz';
@@ -177,7 +179,7 @@ COMMENT ON COLUMN idgen_generators.tick IS 'how long one timestamp lasts';
 COMMENT ON COLUMN idgen_generators.per_second IS 'how many ids a second each server can give out, sustained; null for a counter';
 COMMENT ON COLUMN idgen_generators.max_id IS 'the largest id that it can give out';
 COMMENT ON COLUMN idgen_generators.flush_every IS 'of a counter: how many values are made durable at once';
-COMMENT ON COLUMN idgen_generators.used IS 'the share of its timestamps or values that is behind it';
+COMMENT ON COLUMN idgen_generators.used IS 'the share of its timestamps or values that is behind it; of a counter only for who may use it';
 GRANT SELECT ON idgen_generators TO PUBLIC;
 
 -- Way in, way out.

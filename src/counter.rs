@@ -118,8 +118,9 @@ fn take_block(
         }
         sleep(1_000);
     }
-    let went_to = place.words.limit(layout).max(1) - 1;
-    if same_file && block.first <= went_to {
+    // Of a place that is new the words say nothing.
+    let went_to = if place.words.limit(layout) == 0 { 0 } else { place.words.last() };
+    if block.first <= went_to {
         ereport!(
             PgLogLevel::WARNING,
             PgSqlErrorCode::ERRCODE_WARNING,
@@ -248,6 +249,8 @@ fn check_parameters(relation: pg_sys::Relation) -> Result<u64, Error> {
         let mut column = |number| pg_sys::SysCacheGetAttr(cache, tuple, number, &mut null).value() as i64;
         let (increment, max, cycle) = (column(INCREMENT), column(MAX), column(CYCLE) & 1);
         pg_sys::ReleaseSysCache(tuple);
-        if increment != 1 || cycle != 0 { Err(Error::NotACounter) } else { Ok(max.max(0) as u64) }
+        // A crash would set an unlogged sequence back to its start.
+        let permanent = (*(*relation).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
+        if increment != 1 || cycle != 0 || !permanent { Err(Error::NotACounter) } else { Ok(max.max(0) as u64) }
     }
 }

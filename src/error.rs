@@ -165,7 +165,7 @@ impl From<Error> for ErrorReport {
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the sequence was altered and cannot be a counter any more".into(),
             )
-            .set_hint("A counter needs INCREMENT 1, NO CYCLE and a value of 1 or more: see ALTER SEQUENCE."),
+            .set_hint("A counter needs INCREMENT 1, NO CYCLE, LOGGED and a value of 1 or more: see ALTER SEQUENCE."),
             Error::CounterExhausted => {
                 report(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED, "the counter has no more values".into())
                     .set_hint("A generator with more counter bits, or a higher MAXVALUE of its sequence, is needed.")

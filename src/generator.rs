@@ -2,7 +2,7 @@
 //! generator that it is asked for.
 
 use crate::{
-    counter,
+    counter, drops,
     error::Error,
     label, machine_clock,
     mechanism::{
@@ -203,8 +203,9 @@ fn lock(sequence: pg_sys::Oid) {
 fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
     watch();
     let shared = shmem::shared()?;
+    // `made_by`: the part of this transaction that made it, 0 if it was there before.
     // SAFETY: lookups by oid of a relation that is locked, or does not exist.
-    let file = unsafe {
+    let (file, made_by) = unsafe {
         if pg_sys::get_rel_relkind(sequence) as u8 != pg_sys::RELKIND_SEQUENCE {
             return Err(Error::NotAGenerator);
         }
@@ -215,14 +216,17 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
             pg_sys::aclcheck_error(access, pg_sys::ObjectType::OBJECT_SEQUENCE, name);
         }
         let relation = pg_sys::relation_open(sequence, pg_sys::NoLock as i32);
-        let file = (*(*relation).rd_rel).relfilenode.to_u32();
+        let (file, made_by) = ((*(*relation).rd_rel).relfilenode.to_u32(), (*relation).rd_createSubid);
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        file
+        (file, made_by)
     };
     let definition = label::definition(sequence)?;
     let layout = definition.layout;
     // SAFETY: set once, when the backend connected.
     let place = shared.attach(unsafe { pg_sys::MyDatabaseId }, sequence, &layout)?;
+    if made_by != 0 {
+        drops::made_by(made_by, sequence);
+    }
     CURRENT.set(std::ptr::null());
     KNOWN.with_borrow_mut(|known| {
         let stream = known.iter().find(|g| g.sequence == sequence && g.layout == layout).and_then(|g| g.own.clone());

@@ -113,8 +113,8 @@ impl Shared {
         })
     }
 
-    /// Frees the place of `sequence`, or of all of `database`. Its caller holds the lock of DROP, so that nobody takes
-    /// ids from it. Should the DROP be rolled back, the generator gets a place anew, and begins at the horizon.
+    /// Frees the place of `sequence`, or of all of `database`, for good: the transaction that drops it has committed, or
+    /// the one that made it has not, and still holds its lock, so that nobody takes ids from it.
     pub fn free(&self, database: pg_sys::Oid, sequence: Option<pg_sys::Oid>) {
         let dropped = |place: &&Place| {
             let held = place.key.load(Relaxed);
@@ -125,7 +125,6 @@ impl Shared {
                 place.words.reset(0);
                 place.set_next(None);
                 place.key.store(0, Relaxed);
-                self.attach_at.fetch_max(self.horizon(), Relaxed);
             }
         });
     }

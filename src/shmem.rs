@@ -51,8 +51,7 @@ pub struct Shared {
     worker: AtomicI32,
     worker_pid: AtomicI32,
 
-    /// Where a generator that gets a place begins. Raised by the worker at the start, and under the lock whenever a
-    /// place is freed.
+    /// Where a generator that gets a place begins. Raised by the worker at the start.
     pub(crate) attach_at: AtomicI64,
     /// Written by who keeps a next block: the worker should flush. The worker takes it.
     pub(crate) flush_wanted: AtomicBool,

@@ -204,7 +204,6 @@ fn move_horizon(shared: &'static Shared, wanted: Micros) -> bool {
         }
     }
     faults::point("move:acknowledged");
-    // In this order: whoever frees a place makes its generator go on at this horizon, so it must not be below a bound.
     shared.set_horizon(target, machine_clock::boot());
     open_bounds(shared, target);
     faults::point("move:opened");
