@@ -1,0 +1,308 @@
+#!/usr/bin/env -S python3 -B
+"""What ids cost: one call, many sessions, whole jobs, and the slowest calls, beside what else there is.
+
+Runs on the server that PGHOST names, with the programs in PG_BINDIR; `make bench` sets both up. Everything that is
+compared runs in turns within each round, in an order that changes from round to round, so that what else the machine
+does hits all of them. A ratio is taken within a round, and the median over the rounds is shown with its quartiles.
+Nothing passes or fails here.
+
+    BENCH=quick    fewer rounds and rows: two or three minutes instead of fifteen
+"""
+
+import glob
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+from report import Report
+
+QUICK = os.environ.get("BENCH") == "quick"
+BIN = os.environ["PG_BINDIR"]
+SCRATCH = os.environ["PGHOST"]  # the server's own folder: it can read what lies here
+HERE = os.path.dirname(os.path.abspath(__file__))
+SHUFFLE = random.Random(1)
+
+
+def pick(full, quick):
+    return quick if QUICK else full
+
+
+def progress(text):
+    print(f"   {time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
+
+
+def shuffled(items):
+    return SHUFFLE.sample(list(items), len(items))
+
+
+def sessions_of(n):
+    return f"{n} session" + "s" * (n > 1)
+
+
+def output(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+class Session:
+    """A session of psql that stays connected, so that nothing of it is measured but the statement."""
+
+    def __init__(self):
+        self.psql = subprocess.Popen(
+            [f"{BIN}/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", "postgres"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )
+        self.cpu = f"/proc/{self.value('SELECT pg_backend_pid()')}/schedstat"
+
+    def run(self, sql):
+        """The rows of the statement, and the milliseconds that it took."""
+        self.psql.stdin.write(f"\\timing on\n{sql};\n\\timing off\n")
+        rows = []
+        for line in self.psql.stdout:
+            if match := re.match(r"Time: ([\d.]+) ms", line):
+                return rows, float(match[1])
+            rows.append(line.rstrip("\n"))
+        raise SystemExit(f"failed: {sql}")
+
+    def value(self, sql):
+        return self.run(sql)[0][0]
+
+    def cpu_ns(self, sql):
+        """The nanoseconds that the statement took on a CPU: what other processes take is not in it."""
+        def used():
+            with open(self.cpu) as file:
+                return int(file.read().split()[0])
+        before = used()
+        self.run(sql)
+        return used() - before
+
+
+def pgbench(script, sessions, *options):
+    """Runs `script` and gives its transactions a second and, for each of them, its session and microseconds.
+
+    Without a rate if it met a duplicate key: there are ids that repeat.
+    """
+    path = f"{SCRATCH}/script.sql"
+    with open(path, "w") as file:
+        file.write(script)
+    for old in glob.glob(f"{SCRATCH}/log.*"):
+        os.remove(old)
+    done = subprocess.run(
+        [f"{BIN}/pgbench", "-n", "-M", "prepared", "-c", str(sessions), "-j", str(min(sessions, os.cpu_count())),
+         "-l", f"--log-prefix={SCRATCH}/log", "-f", path, *options, "postgres"], capture_output=True, text=True)
+    if done.returncode and "duplicate key" not in done.stderr:
+        raise SystemExit(done.stderr)
+    if done.returncode:
+        return None, []
+    calls = []
+    for log in glob.glob(f"{SCRATCH}/log.*"):
+        with open(log) as file:
+            calls += [(int(fields[0]), int(fields[2])) for fields in map(str.split, file)]
+    return float(re.search(r"tps = ([\d.]+)", done.stdout)[1]), calls
+
+
+def bench_calls(session, report):
+    """CPU time of one call: that of a scan that calls the function for each row, less that of the bare scan."""
+    rows, rounds = pick(500_000, 200_000), pick(25, 7)
+    first = int(session.value("SELECT idgen_next()"))
+    numbers = f"generate_series(1, {rows}) g"
+    ids = f"generate_series({first}::bigint, {first + rows - 1}) g"
+    times = f"generate_series(timestamptz '2026-01-01', timestamptz '2026-01-01' + {rows - 1} * interval '1 ms', '1 ms') g"
+    thousands = lambda f: f"(SELECT {f} FROM generate_series(1, {rows // 1000})) s(g)"
+    series = thousands("generate_series(1, 1000)")
+    # A function without arguments reads no column of the scan, and neither does its baseline.
+    bare = {numbers: "1", ids: "g", times: "g", series: "g"}
+    parts = ("bench_empty()", "bench_clock()", "bench_exchange()", "bench_floor()")
+    rivals = ("nextval('plain')", "clock_timestamp()", "gen_random_uuid()", session.uuid_v7, "instagram()")
+    generators = ("idgen_next()", "idgen_next('snowflake')", "idgen_next('wide')", "idgen_next('streams')",
+                  "idgen_next('counter_1000')", "idgen_next('counter_10000')")
+    calls = {f: (f, numbers, numbers) for f in (*parts, *generators, *rivals)}
+    many = "idgen_next_many(1000), an id"
+    calls[many] = ("g", thousands("idgen_next_many(1000)"), series)
+    pairs = {  # a function and the same said in SQL
+        "idgen_timestamp(id)": ("idgen_timestamp(g)", "to_timestamp(((g >> 22) + 1735689600000) / 1000.0::float8)", ids),
+        "idgen_machine(id)": ("idgen_machine(g)", "((g >> 12) & 1023)::int", ids),
+        "idgen_sequence(id)": ("idgen_sequence(g)", "g & 4095", ids),
+        "idgen_min_id(time)": ("idgen_min_id(g)", "((extract(epoch FROM g) * 1000)::bigint - 1735689600000) << 22", times),
+    }
+    for name, (f, sql, source) in pairs.items():
+        calls[name], calls[f"{name} as SQL"] = (f, source, source), (sql, source, source)
+    found = {name: [] for name in calls}
+    for i in range(rounds):
+        progress(f"one call: round {i + 1} of {rounds}")
+        taken = {name: [] for name in [*calls, *bare]}
+        for name in shuffled([*calls, *bare, *bare, *bare]):
+            f, source = (bare[name], name) if name in bare else calls[name][:2]
+            taken[name].append(session.cpu_ns(f"SELECT count({f}) FROM {source}") / rows)
+        for name, (_, _, less) in calls.items():
+            found[name].append(taken[name][0] - statistics.median(taken[less]))
+    report.group("One call, ns of CPU", f"{rounds} rounds of {rows:,} calls in one statement, less the bare scan")
+    against = dict.fromkeys(generators + rivals, "nextval('plain')") | {many: "nextval('plain')"}
+    against |= {name: f"{name} as SQL" for name in pairs}
+    for name in (*parts, *generators, many, *rivals, *pairs, *(f"{name} as SQL" for name in pairs)):
+        report.row(name, found[name], against.get(name), found.get(against.get(name)))
+        if name == "idgen_next()":
+            report.row(name, found[name], "bench_floor()", found["bench_floor()"])
+    report.plot("calls", "CPU time of one call, less the bare scan", "ns",
+                [("", [(name, found[name]) for name in (*parts, *generators, many, *rivals)])])
+
+
+def bench_sessions(session, report):
+    """Ids a second of sessions that do nothing else, and what the slowest of them gets."""
+    batch, seconds, rounds = 10_000, pick(2, 1), pick(5, 2)
+    functions = ("bench_floor()", "idgen_next('wide')", "idgen_next('streams')", "idgen_next()", "nextval('plain')")
+    counts = (1, 2, 8, 32)
+    rate = {(f, n): [] for f in functions for n in counts}
+    share = {(f, n): [] for f in functions for n in counts}
+    for i in range(rounds):
+        for n in counts:
+            progress(f"{sessions_of(n)}: round {i + 1} of {rounds}")
+            for f in shuffled(functions):
+                if f == "idgen_next()":  # what may be borrowed is used up first: what is left is what goes on for ever
+                    session.run("SELECT count(idgen_next()) FROM generate_series(1, 6000000)")
+                tps, calls = pgbench(f"SELECT count({f}) FROM generate_series(1, {batch});", n, "-T", str(seconds))
+                each = [0] * n
+                for client, _ in calls:
+                    each[client] += 1
+                rate[f, n].append(tps * batch / 1e6)
+                share[f, n].append(min(each) / statistics.mean(each))
+    report.group("Many sessions, million ids a second", f"{rounds} rounds of {seconds} s, statements of {batch:,} calls")
+    for n in counts:
+        for f in functions:
+            other = f != "nextval('plain')" and "nextval('plain')"
+            report.row(f"{f}, {sessions_of(n)}", rate[f, n], other, other and rate[other, n])
+    report.group("The slowest session's part of the mean", "the same runs")
+    for f in functions:
+        for n in counts[2:]:
+            report.row(f"{f}, {sessions_of(n)}", share[f, n])
+    report.plot("sessions", "Ids a second of sessions that do nothing else", "million a second",
+                [(sessions_of(n), [(f, rate[f, n]) for f in functions]) for n in counts])
+
+
+def bench_jobs(session, report):
+    """Rows with a primary key, however they come."""
+    kinds = {
+        "idgen_next()": "bigint DEFAULT idgen_next()",
+        "identity": "bigint GENERATED BY DEFAULT AS IDENTITY",
+        "identity, CACHE 100": "bigint GENERATED BY DEFAULT AS IDENTITY (CACHE 100)",
+        session.uuid_v7: f"uuid DEFAULT {session.uuid_v7}",
+        "gen_random_uuid()": "uuid DEFAULT gen_random_uuid()",
+        "instagram()": "bigint DEFAULT instagram()",
+    }
+    bulk, rounds, seconds = pick(1_000_000, 100_000), pick(3, 1), pick(2, 1)
+    values = ", ".join(["(1)"] * 100)
+    file = f"{SCRATCH}/rows"
+    jobs = {  # name: (script for n sessions, rows of one transaction)
+        "INSERT of 1 row": (lambda n: "INSERT INTO job (value) VALUES (1)", lambda n: 1),
+        "INSERT of 100 rows": (lambda n: f"INSERT INTO job (value) VALUES {values}", lambda n: 100),
+        "INSERT ... SELECT": (lambda n: f"INSERT INTO job (value) SELECT g FROM generate_series(1, {bulk // n}) g", lambda n: bulk // n),
+        "COPY": (lambda n: f"COPY job (value) FROM '{file}{n}'", lambda n: bulk // n),
+    }
+    counts = (1, 8)
+    for n in counts:
+        with open(f"{file}{n}", "w") as rows:
+            rows.writelines(f"{i}\n" for i in range(bulk // n))
+    runs = [(job, n) for job in jobs for n in counts]
+    took = {run: {kind: [] for kind in kinds} for run in runs}
+    sizes = {size: {kind: [] for kind in kinds} for size in ("table", "primary key", "WAL, INSERT ... SELECT", "WAL, COPY")}
+    for i in range(rounds):
+        for job, n in runs:
+            progress(f"{job}, {sessions_of(n)}: round {i + 1} of {rounds}")
+            script, rows = jobs[job]
+            limit = ("-t", "1") if job in ("INSERT ... SELECT", "COPY") else ("-T", str(seconds))
+            for kind in shuffled(kinds):
+                session.run("DROP TABLE IF EXISTS job")
+                session.run(f"CREATE TABLE job (id {kinds[kind]} PRIMARY KEY, value int)")
+                session.run("CHECKPOINT")
+                before = session.value("SELECT pg_current_wal_insert_lsn()")
+                tps, _ = pgbench(script(n), n, *limit)
+                took[job, n][kind].append(tps and 1e6 / (tps * rows(n)))
+                if n == 1 and limit[0] == "-t":
+                    wal = session.value(f"SELECT pg_current_wal_insert_lsn() - '{before}'")
+                    sizes[f"WAL, {job}"][kind].append(int(wal) / bulk)
+                if job == "INSERT ... SELECT" and n == 1:
+                    sizes["table"][kind].append(int(session.value("SELECT pg_relation_size('job')")) / bulk)
+                    sizes["primary key"][kind].append(int(session.value("SELECT pg_relation_size('job_pkey')")) / bulk)
+    report.group("Rows with a primary key, microseconds a row",
+                 f"that is seconds a million; {rounds} rounds; INSERT of 1 and 100 rows for {seconds} s, the others {bulk:,} rows")
+    for job, n in runs:
+        for kind in kinds:
+            report.row(f"{job}, {sessions_of(n)}: {kind}", took[job, n][kind], "identity", took[job, n]["identity"])
+    report.group("Size, bytes a row", f"{bulk:,} rows, 1 session")
+    for size, of in sizes.items():
+        for kind in kinds:
+            report.row(f"{size}: {kind}", of[kind], "identity", of["identity"])
+    groups = [(f"{job}, {sessions_of(n)}", list(took[job, n].items())) for job, n in runs]
+    report.plot("rows", "Time of a row with a primary key, in bulk", "microseconds", groups[4:])
+    report.plot("statements", "Time of a row with a primary key, by short statements", "microseconds", groups[:4])
+
+
+def bench_latency(session, report):
+    """Round trips of single calls, also with the horizon moving as often as it can; and the WAL that the moves write."""
+    seconds, rounds = pick(5, 2), pick(5, 2)
+    functions = ("idgen_next()", "pg_backend_pid()", "nextval('plain')")
+    leads = ("4s", "100ms")
+    found = {(lead, f, p): [] for lead in leads for f in functions for p in ("p50", "p99", "p99.9", "slowest")}
+    moves = {lead: [] for lead in leads}
+    wal = {lead: [] for lead in leads}
+    state = lambda: [int(session.value(f"SELECT {of}")) for of in (
+        "horizon_moves FROM idgen_status", "pg_current_wal_insert_lsn() - '0/0'")]
+    for i in range(rounds):
+        for lead in leads:
+            progress(f"single calls, horizon_lead {lead}: round {i + 1} of {rounds}")
+            session.run(f"ALTER SYSTEM SET idgen.horizon_lead = '{lead}'")
+            session.run("SELECT pg_reload_conf()")
+            for f in shuffled(functions):
+                before = state()
+                _, calls = pgbench(f"SELECT {f};", 1, "-T", str(seconds))
+                if f == "idgen_next()":
+                    done = [(b - a) / seconds for a, b in zip(before, state())]
+                    moves[lead].append(done[0])
+                    wal[lead].append(done[1])
+                us = sorted(us for _, us in calls)
+                for p, part in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("slowest", 1)):
+                    found[lead, f, p].append(us[min(int(len(us) * part), len(us) - 1)])
+    session.run("ALTER SYSTEM RESET idgen.horizon_lead")
+    session.run("SELECT pg_reload_conf()")
+    progress("an idle server")
+    time.sleep(20)  # the server's own last record after work comes within 15 s
+    before = state()
+    time.sleep(pick(20, 5))
+    idle = [(b - a) / pick(20, 5) for a, b in zip(before, state())]
+    report.group("Single calls of one session, microseconds with the round trip", f"{rounds} rounds of {seconds} s each")
+    for lead in leads:
+        for p in ("p50", "p99", "p99.9", "slowest"):
+            for f in functions:
+                other = "pg_backend_pid()" if f != "pg_backend_pid()" else None
+                report.row(f"{p}: {f}, horizon_lead {lead}", found[lead, f, p], other, other and found[lead, other, p])
+    report.group("The horizon, a second", "while one session calls, and on an idle server")
+    for lead in leads:
+        report.row(f"moves, horizon_lead {lead}", moves[lead])
+        report.row(f"bytes of WAL, horizon_lead {lead}", wal[lead])
+    report.row("moves, idle", idle[:1])
+    report.row("bytes of WAL, idle", idle[1:])
+
+
+def main():
+    include = output(os.environ["PG_CONFIG"], "--includedir-server")
+    output("cc", "-O2", "-fPIC", "-shared", f"-I{include}", "-o", f"{SCRATCH}/floor.so", f"{HERE}/floor.c")
+    output(f"{BIN}/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-v", f"floor={SCRATCH}/floor.so", "-f", f"{HERE}/schema.sql", "postgres")
+    session = Session()
+    session.run("SET client_min_messages = warning")
+    # No checkpoint begins by itself in the middle of a job.
+    session.run("ALTER SYSTEM SET checkpoint_timeout = '1h'")
+    session.run("ALTER SYSTEM SET max_wal_size = '16GB'")
+    session.run("SELECT pg_reload_conf()")
+    version = session.value("SHOW server_version").split()[0]
+    session.uuid_v7 = "uuidv7()" if int(version.split(".")[0]) >= 18 else "uuid_v7_in_sql()"
+    report = Report(version, "quick" if QUICK else "full")
+    for part in (bench_calls, bench_sessions, bench_jobs, bench_latency):
+        part(session, report)
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
