@@ -1,0 +1,37 @@
+//! What idgen promises, shown on real servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod borrow;
+mod clock;
+mod concurrency;
+mod controls;
+mod crash;
+mod errors;
+mod failover;
+mod generators;
+mod migration;
+mod repair;
+mod synchronous;
+mod worker;
+
+use harness::checker::Rules;
+use harness::clock::{SECOND, machine_wall};
+use harness::history::{Call, Caller};
+
+/// One id a call.
+const NEXT: &str = "SELECT idgen_next()";
+
+/// The ids are unique and in order, and have their server's machine id.
+const IDENTITY: Rules = Rules { machine: true, honest: None };
+
+/// And their time is that of a clock that is right, with the defaults of idgen.horizon_lead and idgen.max_borrow.
+const IDENTITY_AND_TIME: Rules = Rules { machine: true, honest: Some(&near) };
+
+/// Ahead of the clock by a lead and the loans at most. Behind it for a moment after a crash, which does not last a minute.
+fn near(_: &Caller, call: &Call) -> std::ops::RangeInclusive<i64> {
+    machine_wall(call.begin) - 60 * SECOND..=machine_wall(call.end) + 5 * SECOND
+}

@@ -1,0 +1,102 @@
+//! idgen's background worker: what happens to callers when it is gone or does not move, and what it costs when nobody calls.
+
+use crate::harness::checker::{check, time_of};
+use crate::harness::clock::{SECOND, monotonic};
+use crate::harness::cluster::{Cluster, assert_refused, one, signal};
+use crate::harness::history::History;
+use crate::harness::load::Load;
+use crate::harness::wait_until;
+use crate::{IDENTITY, NEXT};
+use postgres::error::SqlState;
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn a_worker_that_is_terminated_under_load_comes_back_before_anyone_has_to_wait() {
+    let cluster = Cluster::with_idgen("");
+    let history = History::new();
+    let load = Load::start(&cluster, &history, "a", 3, NEXT);
+    for _ in 0..2 {
+        load.flow(300);
+        let pid = cluster.signal_child("idgen", libc::SIGTERM);
+        wait_until("another worker runs", || cluster.child("idgen").is_some_and(|other| other != pid));
+        let moves: i64 = cluster.one("SELECT horizon_moves FROM idgen_status");
+        wait_until("it moves the horizon", || cluster.one::<i64>("SELECT horizon_moves FROM idgen_status") > moves);
+    }
+    load.finish();
+    let report = check(&history, &IDENTITY);
+    report.assert_clean();
+    assert!(report.failures.is_empty(), "{report}");
+}
+
+/// The server is idle when the worker is stopped: a process stopped inside a lock of PostgreSQL would stop PostgreSQL.
+#[test]
+fn while_the_worker_stands_still_ids_end_at_the_horizon_with_an_error_and_go_on_afterwards() {
+    let cluster = Cluster::with_idgen("idgen.horizon_lead = '500ms'\nidgen.wait_timeout = '300ms'");
+    cluster.one::<i64>(NEXT);
+    let worker = cluster.signal_child("idgen", libc::SIGSTOP);
+    let mut client = cluster.connect("postgres");
+    let mut last = 0;
+    wait_until("ids end", || match client.query_one(NEXT, &[]) {
+        Ok(row) => {
+            last = row.get(0);
+            false
+        }
+        Err(_) => true,
+    });
+    let began = monotonic();
+    assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "Try again");
+    let waited = monotonic() - began;
+    assert!((SECOND * 3 / 10..2 * SECOND).contains(&waited), "the deadline of 0.3 s came after {waited} ns");
+    let horizon: f64 = one(&mut client, "SELECT extract(epoch FROM horizon)::float8 * 1000 FROM idgen_status");
+    assert!(time_of(last) / 1_000_000 < horizon as i64, "an id beyond the horizon");
+    signal(worker, libc::SIGCONT);
+    wait_until("ids go on", || client.query_one(NEXT, &[]).is_ok());
+}
+
+#[test]
+fn who_waits_for_the_horizon_is_woken_at_once_when_it_moves() {
+    let cluster = Cluster::with_idgen("idgen.horizon_lead = '500ms'\nidgen.wait_timeout = '20s'");
+    cluster.one::<i64>(NEXT);
+    let worker = cluster.signal_child("idgen", libc::SIGSTOP);
+    let history = History::new();
+    let load = Load::start(&cluster, &history, "a", 4, NEXT);
+    let waiting = "SELECT count(*) = 4 FROM pg_stat_activity WHERE wait_event = 'Extension'";
+    wait_until("all sessions wait", || cluster.one(waiting));
+    signal(worker, libc::SIGCONT);
+    let since = monotonic();
+    load.flow(100);
+    assert!(monotonic() - since < SECOND, "who waited was not woken");
+    load.finish();
+    check(&history, &IDENTITY).assert_clean();
+}
+
+#[test]
+fn cancel_ends_a_call_that_waits_for_the_horizon_at_once() {
+    let cluster = Cluster::with_idgen("idgen.horizon_lead = '500ms'\nidgen.wait_timeout = '20s'");
+    cluster.one::<i64>(NEXT);
+    let worker = cluster.signal_child("idgen", libc::SIGSTOP);
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("SET statement_timeout = '200ms'").unwrap();
+    let mut began = monotonic();
+    wait_until("a call waits and is ended", || {
+        began = monotonic();
+        client.query_one(NEXT, &[]).is_err_and(|error| error.code() == Some(&SqlState::QUERY_CANCELED))
+    });
+    assert!(monotonic() - began < SECOND, "the call ended late");
+    signal(worker, libc::SIGCONT);
+    wait_until("ids go on", || client.query_one(NEXT, &[]).is_ok());
+}
+
+/// With wal_level minimal PostgreSQL itself writes nothing when idle either.
+#[test]
+fn an_idle_server_writes_nothing() {
+    let cluster = Cluster::with_idgen("idgen.horizon_lead = '200ms'\nwal_level = minimal\nmax_wal_senders = 0");
+    let mut client = cluster.connect("postgres");
+    client.batch_execute(NEXT).unwrap();
+    let mut written = || one::<String>(&mut client, "SELECT pg_current_wal_insert_lsn()::text");
+    thread::sleep(Duration::from_millis(500));
+    let before = written();
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(written(), before);
+}

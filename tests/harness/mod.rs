@@ -1,0 +1,26 @@
+//! Real PostgreSQL servers that tests start, kill, clone and promote, each with a wall clock of its own; and histories of what their
+//! clients saw, with a checker of what idgen promises about them.
+//!
+//! The servers' programs are those of the folder that the environment variable `PG_BINDIR` names (`tests/setup.sh` prints it).
+
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
+pub mod checker;
+pub mod clock;
+pub mod cluster;
+pub mod history;
+pub mod load;
+mod sort;
+
+use std::time::{Duration, Instant};
+
+/// Waits for something that comes soon, and fails when it does not.
+#[track_caller]
+pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !happened() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
