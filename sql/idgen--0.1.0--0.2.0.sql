@@ -215,6 +215,7 @@ DECLARE
     narrow text[];
     narrow_size bigint;
     widening text[];
+    recompiling text[];
     identities text[];
     statements text[];
     statement text;
@@ -264,11 +265,16 @@ BEGIN
         (SELECT array_agg(relation::regclass::text ORDER BY relation) FROM widening),
         (SELECT sum(pg_total_relation_size(relation)) FROM (SELECT DISTINCT relation FROM narrow) n),
         (SELECT array_agg(statement ORDER BY relation) FROM widening),
+        -- Sessions have compiled triggers in PL/pgSQL for the old type; an altered function is compiled anew.
+        (SELECT array_agg(DISTINCT format('ALTER FUNCTION %s COST %s', p.oid::regprocedure, p.procost))
+            FROM narrow n, pg_trigger t, pg_proc p, pg_language l
+            WHERE t.tgrelid = n.relation AND NOT t.tgisinternal AND p.oid = t.tgfoid
+                AND l.oid = p.prolang AND l.lanname = 'plpgsql' AND pg_has_role(p.proowner, 'USAGE')),
         (SELECT array_agg(format('ALTER TABLE %s ALTER COLUMN %I DROP IDENTITY', c.oid::regclass, h.name) ORDER BY c.oid)
             FROM holder h, pg_class c, pg_attribute a
             WHERE h.is_key AND c.oid = h.relation AND NOT c.relispartition
                 AND a.attrelid = c.oid AND a.attname = h.name AND a.attidentity <> '')
-    INTO tree, narrow, narrow_size, widening, identities;
+    INTO tree, narrow, narrow_size, widening, recompiling, identities;
 
     IF narrow IS NOT NULL AND NOT rewrite THEN
         RAISE datatype_mismatch USING
@@ -344,6 +350,7 @@ BEGIN
 END', "column", "table", next, format('column "%s" of table "%s" has values above the first new id', "column", "table")))]
         || identities
         || widening
+        || recompiling
         || ARRAY[format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s', "table", "column", next), 'COMMIT'];
     FOREACH statement IN ARRAY statements LOOP
         IF NOT dry_run AND statement NOT IN ('BEGIN', 'COMMIT') THEN

@@ -9,6 +9,9 @@ SET search_path = adopt, public;
 -- A serial column is an integer: that its tables are rewritten must be said.
 CREATE TABLE item (id serial PRIMARY KEY, parent integer REFERENCES item);
 CREATE TABLE part (item integer REFERENCES item, other integer REFERENCES item, amount integer);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TRIGGER touch BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE TRIGGER touch BEFORE INSERT ON part FOR EACH ROW EXECUTE FUNCTION touch();
 SELECT idgen_adopt('item', 'id', dry_run => true);
 SELECT idgen_adopt('item', 'id');
 \pset format unaligned
