@@ -1,8 +1,8 @@
 # make && sudo make install      for the PostgreSQL of PG_CONFIG
 # make installcheck              SQL tests on a running server that preloads idgen (PGHOST, PGPORT, PGUSER)
 # make run                       three shards on this machine, from nothing
-# make bench                     what an id costs, beside nextval() and others
 # make test                      everything, on each of PG_VERSIONS
+# make soak MINUTES=30            one long storm of faults
 # make bench                     what ids cost, into docs/performance.md (PG_VERSION=18, BENCH=quick)
 
 PG_CONFIG ?= pg_config
@@ -66,6 +66,7 @@ test:
 	$(call stage,format,cargo fmt --check)
 	$(call stage,lint and pure tests,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-pure)
 	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
+	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
 
 # pgrx takes minutes: it is built once for each version of PostgreSQL if the profile and the packages that have a say in the
 # features of its dependencies are always the same. So the library is built together with the tests, and in their profile.
@@ -78,7 +79,27 @@ test-one: install
 	tests/temporary_server.sh $(MAKE) installcheck
 	cargo test --release $(FEATURES) --test clusters
 
-.PHONY: FORCE all bench install installcheck clean run bench test test-pure test-one
+# Storms need a library with points where the worker can be killed, and one that keeps no horizon, each in a tree of its
+# own beside the others.
+test-storms:
+	cargo test --release $(FEATURES) --test storms
+	$(MAKE) test-variant VARIANT=faults TESTED=steps
+	$(MAKE) test-variant VARIANT=no_horizon TESTED=no_horizon
+
+test-variant: TREE = $(IDGEN_HOME)/$(PG_MAJOR)-$(VARIANT)
+test-variant:
+	cargo build --release $(FEATURES),$(VARIANT) --lib --test storms
+	rm -rf $(TREE) && cp -a $(IDGEN_HOME)/$(PG_MAJOR) $(TREE)
+	install -m 755 target/release/libidgen.so $$($(TREE)/bin/pg_config --pkglibdir)/idgen.so
+	PG_BINDIR=$(TREE)/bin cargo test --release $(FEATURES) --test storms -- --ignored $(TESTED)
+
+# One long storm of random faults on the first of PG_VERSIONS; STORM_SEED=N repeats one.
+MINUTES ?= 30
+soak:
+	$(in_private_tree) env STORM_SECONDS=$$(($(MINUTES) * 60)) \
+		cargo test --release --features pg$(firstword $(PG_VERSIONS)) --test storms soak -- --nocapture
+
+.PHONY: FORCE all install installcheck clean run bench test test-pure test-one test-storms test-variant soak
 
 define newline
 

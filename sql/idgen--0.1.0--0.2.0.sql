@@ -165,7 +165,9 @@ CREATE VIEW idgen_generators AS
         CASE WHEN d.epoch IS NOT NULL
             THEN extract(epoch FROM now() - d.epoch) / extract(epoch FROM d.ends - d.epoch)
             WHEN has_sequence_privilege(l.objoid, 'USAGE, SELECT')
-            THEN coalesce(pg_sequence_last_value(l.objoid::regclass), 0)
+            -- Before PostgreSQL 18 it raises for who may not see it.
+            THEN CASE WHEN has_sequence_privilege(l.objoid, 'USAGE, SELECT')
+                THEN coalesce(pg_sequence_last_value(l.objoid::regclass), 0) END
                 / (2::double precision ^ substring(d.definition FROM 'counter:(\d+)')::int)
         END AS used
     FROM pg_seclabel l, idgen_definition(l.objoid::regclass) d

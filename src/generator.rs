@@ -394,6 +394,8 @@ fn take_waiting(
                     shared.want_horizon(layout.tick_end(first));
                     return Ok(None);
                 }
+                // Not a loan: it would last until the epoch.
+                Err(Refusal::Loan { .. }) if now < layout.epoch() => return Err(Error::BeforeEpoch),
                 Err(Refusal::Loan { due }) => {
                     count_once(&mut slept, &shared.loan_sleeps);
                     sleep(due - latest);

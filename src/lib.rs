@@ -34,7 +34,7 @@ mod worker;
 
 use pgrx::{pg_sys::panic::ErrorReport, prelude::*};
 
-pgrx::pg_module_magic!(name = c"idgen", version = c"0.1.0");
+pgrx::pg_module_magic!(name = c"idgen", version = c"0.2.0");
 
 /// Sets everything up in the postmaster. In a session that loads the library without preload nothing is set up: what
 /// only reads ids works, and what gives them says what to do.

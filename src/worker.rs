@@ -7,14 +7,17 @@
 use crate::{
     error::Error,
     faults, machine_clock,
-    mechanism::{Micros, clock::Clock, horizon::Position},
+    mechanism::{Micros, SECOND, clock::Clock, horizon::Position},
     register, settings,
     shmem::{self, Repair, Shared},
 };
 use pgrx::{
     PgTryBuilder,
     bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, SignalWakeFlags},
-    pg_sys::{self, panic::CaughtError},
+    pg_sys::{
+        self,
+        panic::{CaughtError, ErrorReport},
+    },
     prelude::*,
 };
 use std::{sync::atomic::Ordering, time::Duration};
@@ -39,14 +42,14 @@ pub fn repair(shared: &Shared, repair: Repair) -> Result<(), Error> {
 }
 
 /// Calls `attempt` until it gives a result or fails, and between two attempts waits for the worker, at most
-/// `idgen.wait_timeout` in all. No lock is held; cancel and terminate end it at once.
+/// `idgen.wait_timeout` in all: what `attempt` itself sleeps does not count. No lock is held; cancel and terminate end
+/// it at once.
 pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
-    let deadline = machine_clock::boot() + settings::wait_timeout();
+    let mut left = settings::wait_timeout();
     let result = loop {
         if let Some(result) = attempt().transpose() {
             break result;
         }
-        let left = deadline - machine_clock::boot();
         if left <= 0 {
             break Err(if shared.started() == 0 && shared.worker_pid().is_none() {
                 Error::NoWorker
@@ -54,7 +57,9 @@ pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Opt
                 Error::HorizonTimeout
             });
         }
+        let began = machine_clock::boot();
         shared.sleep_until_moved(left);
+        left -= machine_clock::boot() - began;
     };
     shared.end_sleep();
     result
@@ -226,12 +231,11 @@ fn follow(shared: &Shared) {
     let clock = before.follow(machine_clock::both(), settings::max_clock_jump());
     shared.set_clock(clock);
     if clock.held > 0 && (before.held == 0 || shared.moves() == 0) {
-        ereport!(
-            PgLogLevel::WARNING,
-            PgSqlErrorCode::ERRCODE_WARNING,
-            format!("the wall clock is {} seconds ahead and is not followed", clock.held / 1_000_000),
-            "If it is right, run SELECT idgen_accept_clock(); ids go on with the clock as it was."
-        );
+        let message = format!("the wall clock is {} seconds ahead and is not followed", clock.held / SECOND);
+        ErrorReport::new(PgSqlErrorCode::ERRCODE_WARNING, message, "idgen")
+            .set_detail("Ids go on with the clock as it was.")
+            .set_hint("If the wall clock is right, run SELECT idgen_accept_clock().")
+            .report(PgLogLevel::WARNING);
     }
     // What was reached before the clock went back is nobody's loan.
     shared.raise_floor(clock.at(clock.seen).max(before.at(clock.seen)));
