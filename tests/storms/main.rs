@@ -1,0 +1,27 @@
+//! Storms: many faults of many kinds on real servers under load, and what their clients saw held against every promise.
+//!
+//! `soak` is one long storm of random faults, as long as STORM_SECONDS says; the others each raise one kind of weather.
+//! Modules `steps` and `no_horizon` need a library built with the feature `faults` or `no_horizon`, and are ignored
+//! unless asked for: see the Makefile.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod abuse;
+mod clocks;
+mod copies;
+mod failovers;
+mod no_horizon;
+mod resources;
+mod soak;
+mod steps;
+
+use harness::checker::Rules;
+
+/// One id a call.
+const NEXT: &str = "SELECT idgen_next()";
+
+/// The ids are unique and in order, and have their server's machine id.
+const IDENTITY: Rules = Rules { machine: true, honest: None };
