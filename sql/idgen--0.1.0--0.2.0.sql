@@ -153,7 +153,8 @@ CREATE FUNCTION idgen_decode(id bigint, generator regclass,
     OUT "at" timestamptz, OUT machine integer, OUT backend integer, OUT sequence bigint)
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
-    SELECT CASE WHEN d.epoch IS NOT NULL THEN idgen_timestamp(id, generator) END,
+    -- The condition inside the call: PostgreSQL 18 evaluates a call with known arguments beforehand, whatever is around it.
+    SELECT idgen_timestamp(CASE WHEN d.epoch IS NOT NULL THEN id END, generator),
         idgen_machine(id, generator), idgen_backend(id, generator), idgen_sequence(id, generator)
     FROM idgen_definition(generator) d;
 END;
