@@ -41,29 +41,29 @@ class Report:
         self.plots = {}
 
     def group(self, title, method):
-        self.lines.append(f"| **{title}** ({method}) | | | | |")
+        self.lines.append(f"| **{title}** ({method}) | | | | | |")
 
     def row(self, name, values, other=None, others=()):
         """One line: the median and the quartiles of `values`, and of their ratios to `others`, round by round."""
         if None in values:
-            self.lines.append(f"| {name} | duplicate key in {values.count(None)} of {len(values)} rounds | | | |")
+            self.lines.append(f"| {name} | duplicate key ({values.count(None)} of {len(values)}) | | | | |")
             return
-        span = lambda xs: "–".join(map(number, quartiles(xs)))
+        spread = lambda xs, form: "–".join(map(form, quartiles(xs))) if len(xs) > 1 else ""
         ratio = ""
         if other and other != name and all(others):
             ratios = [value / beside for value, beside in zip(values, others)]
-            ratio = f"{statistics.median(ratios):.2f} ({'–'.join(f'{x:.2f}' for x in quartiles(ratios))})"
-        self.lines.append(f"| {name} | {number(statistics.median(values))} | {span(values)} | {ratio} | {ratio and other} |")
+            two = "{:.2f}".format
+            ratio = f"{two(statistics.median(ratios))} | {spread(ratios, two)} | {other}"
+        self.lines.append(f"| {name} | {number(statistics.median(values))} | {spread(values, number)} | {ratio or '| |'} |")
 
     def plot(self, name, title, unit, groups):
-        groups = [(group, [(label, values) for label, values in items if None not in values]) for group, items in groups]
         self.plots[name] = (title, f"PostgreSQL {self.major}: {title}", bars(f"{title} (PostgreSQL {self.major})", unit, groups))
 
     def write(self):
         load = f"load of the machine {self.load:.1f} at the start, {os.getloadavg()[0]:.1f} at the end"
         table = "\n".join([
             f"{self.head}; {load}.", "",
-            "| | median | quartiles | ratio (quartiles) | to |", "|---|---:|---:|---:|---|", *self.lines]) + "\n"
+            "| | median | quartiles | ratio | quartiles | to |", "|---|---:|---:|---:|---:|---|", *self.lines]) + "\n"
         folder = os.path.join(TOP, "target", "bench", self.major)
         os.makedirs(folder, exist_ok=True)
         shown = []
@@ -95,9 +95,9 @@ def step(top):
 def bars(title, unit, groups):
     """An SVG of horizontal bars for medians from 0, with lines for the quartiles."""
     left, right, bar, width = 260, 90, 18, 900
-    labels = list(dict.fromkeys(label for _, items in groups for label, _ in items))
-    colours = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
-    top = max(quartiles(values)[1] for _, items in groups for _, values in items)
+    others = list(dict.fromkeys(label for _, items in groups for label, _ in items if "idgen" not in label))
+    colours = ("#999999", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b")
+    top = max(quartiles(values)[1] for _, items in groups for _, values in items if None not in values)
     ticks = step(top)
     top = ticks * -(-top // ticks)
     x = lambda value: left + max(value, 0) / top * (width - left - right)
@@ -109,12 +109,16 @@ def bars(title, unit, groups):
             text(10, y + 13, name, 'font-weight="bold"')
             y += bar + 2
         for label, values in items:
+            text(left - 6, y + 12, label, 'text-anchor="end"')
+            if None in values:
+                text(left + 5, y + 12, "duplicate key")
+                y += bar
+                continue
             middle, (low, high) = statistics.median(values), quartiles(values)
-            # Blue is idgen's where the colour says nothing else.
-            colour = colours[labels.index(label) % len(colours)] if len(groups) > 1 else colours["idgen" not in label]
+            # Blue is idgen's; the others differ where they come back in several groups.
+            colour = "#1f77b4" if "idgen" in label else colours[others.index(label) if len(groups) > 1 else 0]
             parts.append(f'<rect x="{left}" y="{y}" width="{x(middle) - left:.1f}" height="{bar - 4}" fill="{colour}"/>')
             line(x(low), x(high), y + 7, y + 7, 'stroke="black"')
-            text(left - 6, y + 12, label, 'text-anchor="end"')
             text(x(max(middle, high)) + 5, y + 12, number(middle))
             y += bar
         y += 10

@@ -43,6 +43,10 @@ def sessions_of(n):
     return f"{n} session" + "s" * (n > 1)
 
 
+def rounds_of(n):
+    return f"{n} round" + "s" * (n > 1)
+
+
 def output(*command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
@@ -55,7 +59,7 @@ class Session:
             [f"{BIN}/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", "postgres"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )
-        self.cpu = f"/proc/{self.value('SELECT pg_backend_pid()')}/schedstat"
+        self.process = f"/proc/{self.value('SELECT pg_backend_pid()')}"
 
     def run(self, sql):
         """The rows of the statement, and the milliseconds that it took."""
@@ -73,11 +77,18 @@ class Session:
     def cpu_ns(self, sql):
         """The nanoseconds that the statement took on a CPU: what other processes take is not in it."""
         def used():
-            with open(self.cpu) as file:
+            with open(f"{self.process}/schedstat") as file:
                 return int(file.read().split()[0])
         before = used()
         self.run(sql)
         return used() - before
+
+    def ended_cpu_s(self):
+        """The seconds that the server's processes that have ended took on a CPU."""
+        time.sleep(0.1)  # till the last of them is gone
+        stat = lambda path: open(f"{path}/stat").read().rpartition(")")[2].split()
+        server = stat(f"/proc/{stat(self.process)[1]}")
+        return (int(server[13]) + int(server[14])) / os.sysconf("SC_CLK_TCK")
 
 
 def pgbench(script, sessions, *options):
@@ -106,7 +117,7 @@ def pgbench(script, sessions, *options):
 
 def bench_calls(session, report):
     """CPU time of one call: that of a scan that calls the function for each row, less that of the bare scan."""
-    rows, rounds = pick(500_000, 200_000), pick(25, 7)
+    rows, rounds = pick(300_000, 200_000), pick(21, 7)
     first = int(session.value("SELECT idgen_next()"))
     numbers = f"generate_series(1, {rows}) g"
     ids = f"generate_series({first}::bigint, {first + rows - 1}) g"
@@ -139,41 +150,46 @@ def bench_calls(session, report):
             taken[name].append(session.cpu_ns(f"SELECT count({f}) FROM {source}") / rows)
         for name, (_, _, less) in calls.items():
             found[name].append(taken[name][0] - statistics.median(taken[less]))
-    report.group("One call, ns of CPU", f"{rounds} rounds of {rows:,} calls in one statement, less the bare scan")
+    report.group("One call, ns of CPU", f"{rounds_of(rounds)} of {rows:,} calls in one statement, less the bare scan")
     against = dict.fromkeys(generators + rivals, "nextval('plain')") | {many: "nextval('plain')"}
     against |= {name: f"{name} as SQL" for name in pairs}
     for name in (*parts, *generators, many, *rivals, *pairs, *(f"{name} as SQL" for name in pairs)):
         report.row(name, found[name], against.get(name), found.get(against.get(name)))
         if name == "idgen_next()":
             report.row(name, found[name], "bench_floor()", found["bench_floor()"])
-    report.plot("calls", "CPU time of one call, less the bare scan", "ns",
-                [("", [(name, found[name]) for name in (*parts, *generators, many, *rivals)])])
+    for plot, title, shown in (
+            ("parts", "CPU time of one call and of its parts", (*parts, *generators, many, "nextval('plain')")),
+            ("calls", "CPU time of one call, beside what else there is", (generators[0], many, *rivals))):
+        report.plot(plot, title, "ns, less the bare scan", [("", [(name, found[name]) for name in shown])])
 
 
 def bench_sessions(session, report):
     """Ids a second of sessions that do nothing else, and what the slowest of them gets."""
-    batch, seconds, rounds = 10_000, pick(2, 1), pick(5, 2)
-    functions = ("bench_floor()", "idgen_next('wide')", "idgen_next('streams')", "idgen_next()", "nextval('plain')")
+    batch, seconds, rounds = 10_000, pick(2, 1), pick(4, 2)
+    functions = ("bench_floor()", "idgen_next('wide')", "idgen_next('streams')", "nextval('plain')")
     counts = (1, 2, 8, 32)
     rate = {(f, n): [] for f in functions for n in counts}
     share = {(f, n): [] for f in functions for n in counts}
+    limit = []
     for i in range(rounds):
         for n in counts:
             progress(f"{sessions_of(n)}: round {i + 1} of {rounds}")
             for f in shuffled(functions):
-                if f == "idgen_next()":  # what may be borrowed is used up first: what is left is what goes on for ever
-                    session.run("SELECT count(idgen_next()) FROM generate_series(1, 6000000)")
                 tps, calls = pgbench(f"SELECT count({f}) FROM generate_series(1, {batch});", n, "-T", str(seconds))
                 each = [0] * n
                 for client, _ in calls:
                     each[client] += 1
                 rate[f, n].append(tps * batch / 1e6)
                 share[f, n].append(min(each) / statistics.mean(each))
-    report.group("Many sessions, million ids a second", f"{rounds} rounds of {seconds} s, statements of {batch:,} calls")
+        # What may be borrowed is used up first: what is left is what goes on for ever.
+        session.run("SELECT count(idgen_next()) FROM (SELECT generate_series(1, 6000000)) s")
+        limit.append(8e3 / session.run("SELECT count(idgen_next()) FROM (SELECT generate_series(1, 8000000)) s")[1])
+    report.group("Many sessions, million ids a second", f"{rounds_of(rounds)} of {seconds} s, statements of {batch:,} calls")
     for n in counts:
         for f in functions:
             other = f != "nextval('plain')" and "nextval('plain')"
             report.row(f"{f}, {sessions_of(n)}", rate[f, n], other, other and rate[other, n])
+    report.row("idgen_next(), 1 session, when its layout's 4.096 limit it", limit)
     report.group("The slowest session's part of the mean", "the same runs")
     for f in functions:
         for n in counts[2:]:
@@ -192,7 +208,7 @@ def bench_jobs(session, report):
         "gen_random_uuid()": "uuid DEFAULT gen_random_uuid()",
         "instagram()": "bigint DEFAULT instagram()",
     }
-    bulk, rounds, seconds = pick(1_000_000, 100_000), pick(3, 1), pick(2, 1)
+    bulk, rounds, seconds = pick(1_000_000, 200_000), pick(3, 1), pick(2, 1)
     values = ", ".join(["(1)"] * 100)
     file = f"{SCRATCH}/rows"
     jobs = {  # name: (script for n sessions, rows of one transaction)
@@ -207,6 +223,7 @@ def bench_jobs(session, report):
             rows.writelines(f"{i}\n" for i in range(bulk // n))
     runs = [(job, n) for job in jobs for n in counts]
     took = {run: {kind: [] for kind in kinds} for run in runs}
+    cpu = {job: {kind: [] for kind in kinds} for job in list(jobs)[2:]}
     sizes = {size: {kind: [] for kind in kinds} for size in ("table", "primary key", "WAL, INSERT ... SELECT", "WAL, COPY")}
     for i in range(rounds):
         for job, n in runs:
@@ -217,32 +234,38 @@ def bench_jobs(session, report):
                 session.run("DROP TABLE IF EXISTS job")
                 session.run(f"CREATE TABLE job (id {kinds[kind]} PRIMARY KEY, value int)")
                 session.run("CHECKPOINT")
-                before = session.value("SELECT pg_current_wal_insert_lsn()")
+                before, used = session.value("SELECT pg_current_wal_insert_lsn()"), session.ended_cpu_s()
                 tps, _ = pgbench(script(n), n, *limit)
                 took[job, n][kind].append(tps and 1e6 / (tps * rows(n)))
                 if n == 1 and limit[0] == "-t":
+                    cpu[job][kind].append((session.ended_cpu_s() - used) / bulk * 1e6)
                     wal = session.value(f"SELECT pg_current_wal_insert_lsn() - '{before}'")
                     sizes[f"WAL, {job}"][kind].append(int(wal) / bulk)
                 if job == "INSERT ... SELECT" and n == 1:
                     sizes["table"][kind].append(int(session.value("SELECT pg_relation_size('job')")) / bulk)
                     sizes["primary key"][kind].append(int(session.value("SELECT pg_relation_size('job_pkey')")) / bulk)
     report.group("Rows with a primary key, microseconds a row",
-                 f"that is seconds a million; {rounds} rounds; INSERT of 1 and 100 rows for {seconds} s, the others {bulk:,} rows")
+                 f"that is seconds a million; {rounds_of(rounds)}; INSERT of 1 and 100 rows for {seconds} s, the others {bulk:,} rows")
     for job, n in runs:
         for kind in kinds:
             report.row(f"{job}, {sessions_of(n)}: {kind}", took[job, n][kind], "identity", took[job, n]["identity"])
+    report.group("The same, microseconds of CPU a row", f"{bulk:,} rows, 1 session")
+    for job in cpu:
+        for kind in kinds:
+            report.row(f"{job}: {kind}", cpu[job][kind], "identity", cpu[job]["identity"])
     report.group("Size, bytes a row", f"{bulk:,} rows, 1 session")
     for size, of in sizes.items():
         for kind in kinds:
             report.row(f"{size}: {kind}", of[kind], "identity", of["identity"])
     groups = [(f"{job}, {sessions_of(n)}", list(took[job, n].items())) for job, n in runs]
-    report.plot("rows", "Time of a row with a primary key, in bulk", "microseconds", groups[4:])
-    report.plot("statements", "Time of a row with a primary key, by short statements", "microseconds", groups[:4])
+    for plot, title, shown in (("rows", "statements of one row", groups[:2]), ("statements", "statements of 100 rows", groups[2:4]),
+                               ("bulk", "in bulk", groups[4:])):
+        report.plot(plot, f"Time of a row with a primary key, {title}", "microseconds", shown)
 
 
 def bench_latency(session, report):
     """Round trips of single calls, also with the horizon moving as often as it can; and the WAL that the moves write."""
-    seconds, rounds = pick(5, 2), pick(5, 2)
+    seconds, rounds = pick(3, 2), pick(5, 2)
     functions = ("idgen_next()", "pg_backend_pid()", "nextval('plain')")
     leads = ("4s", "100ms")
     found = {(lead, f, p): [] for lead in leads for f in functions for p in ("p50", "p99", "p99.9", "slowest")}
@@ -272,7 +295,7 @@ def bench_latency(session, report):
     before = state()
     time.sleep(pick(20, 5))
     idle = [(b - a) / pick(20, 5) for a, b in zip(before, state())]
-    report.group("Single calls of one session, microseconds with the round trip", f"{rounds} rounds of {seconds} s each")
+    report.group("Single calls of one session, microseconds with the round trip", f"{rounds_of(rounds)} of {seconds} s each")
     for lead in leads:
         for p in ("p50", "p99", "p99.9", "slowest"):
             for f in functions:
