@@ -66,12 +66,13 @@ class Report:
             "| | median | quartiles | ratio | quartiles | to |", "|---|---:|---:|---:|---:|---|", *self.lines]) + "\n"
         folder = os.path.join(TOP, "target", "bench", self.major)
         os.makedirs(folder, exist_ok=True)
+        os.makedirs(f"{TOP}/docs/performance", exist_ok=True)
         shown = []
         for name, (_, description, svg) in self.plots.items():
-            for path in (f"{folder}/{name}.svg", f"{TOP}/docs/performance-{self.major}-{name}.svg"):
+            for path in (f"{folder}/{name}.svg", f"{TOP}/docs/performance/{self.major}-{name}.svg"):
                 with open(path, "w") as file:
                     file.write(svg)
-            shown.append(f"![{description}](performance-{self.major}-{name}.svg)\n")
+            shown.append(f"![{description}](performance/{self.major}-{name}.svg)\n")
         with open(f"{folder}/table.md", "w") as file:
             file.write(table)
         path = f"{TOP}/docs/performance.md"
