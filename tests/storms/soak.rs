@@ -146,7 +146,7 @@ impl Pair {
             Fault::KillWalwriter => self.kill_child("walwriter"),
             Fault::KillBackgroundWriter => self.kill_child("background writer"),
             Fault::KillWorker => self.kill_child("idgen"),
-            Fault::TerminateWorker => _ = self.primary.signal_child("idgen", libc::SIGTERM),
+            Fault::TerminateWorker => _ = self.signal_child("idgen", libc::SIGTERM),
             Fault::StopWorkerAWhile => self.stop_child_a_while("idgen", a_while),
             Fault::StopBackendAWhile => self.stop_child_a_while("[local]", a_while),
             Fault::ClockAnHourAhead => self.primary.clock.set(HOUR),
@@ -189,15 +189,27 @@ impl Pair {
         }
     }
 
+    /// A worker that was terminated just before is back after a second; one that ends just now cannot be signalled.
+    fn signal_child(&self, title: &str, number: i32) -> u32 {
+        let mut signalled = None;
+        wait_until("the process is there", || {
+            // SAFETY: a system call that touches no memory.
+            signalled = self.primary.child(title).filter(|pid| unsafe { libc::kill(*pid as i32, number) } == 0);
+            signalled.is_some()
+        });
+        signalled.unwrap()
+    }
+
     fn kill_child(&mut self, title: &str) {
-        let killed = self.primary.signal_child(title, libc::SIGKILL);
+        let killed = self.signal_child(title, libc::SIGKILL);
         self.primary.wait_for_crash_restart(killed);
     }
 
     fn stop_child_a_while(&mut self, title: &str, a_while: Duration) {
-        let stopped = self.primary.signal_child(title, libc::SIGSTOP);
+        let stopped = self.signal_child(title, libc::SIGSTOP);
         std::thread::sleep(a_while);
-        crate::harness::cluster::signal(stopped, libc::SIGCONT);
+        // SAFETY: a system call that touches no memory; the process may have ended when it was stopped.
+        unsafe { libc::kill(stopped as i32, libc::SIGCONT) };
     }
 }
 
