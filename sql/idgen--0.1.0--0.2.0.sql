@@ -665,3 +665,49 @@ COMMENT ON FUNCTION idgen_doctor() IS
 -- It tells of tables and servers that not everybody may know of.
 REVOKE ALL ON FUNCTION idgen_doctor() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION idgen_doctor() TO pg_monitor;
+
+-- Other forms.
+
+CREATE FUNCTION idgen_to_text(id bigint) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_to_text_wrapper';
+COMMENT ON FUNCTION idgen_to_text(bigint) IS
+'the id in 13 characters that sort as the ids do: base32 as Crockford has it, nothing that is mistaken for something else';
+
+CREATE FUNCTION idgen_from_text("text" text) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_from_text_wrapper';
+COMMENT ON FUNCTION idgen_from_text(text) IS
+'the id of such a text; small letters, I and L for 1, O for 0, and hyphens anywhere are read as well';
+
+CREATE FUNCTION idgen_to_uuid(id bigint) RETURNS uuid
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_to_uuid_wrapper';
+COMMENT ON FUNCTION idgen_to_uuid(bigint) IS
+'the id as a UUID of version 8 that sorts as the ids do, for columns and interfaces that want a UUID';
+
+CREATE FUNCTION idgen_from_uuid(uuid uuid) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_from_uuid_wrapper';
+COMMENT ON FUNCTION idgen_from_uuid(uuid) IS
+'the id of which idgen_to_uuid() made the UUID; any other UUID is refused';
+
+CREATE FUNCTION idgen_next_uuid() RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_next_uuid_wrapper';
+COMMENT ON FUNCTION idgen_next_uuid() IS
+'the next UUID of version 7 of this server: unique and increasing as what idgen_next() gives; milliseconds since 1970, sequence, machine id, 52 random bits';
+
+-- These depend on the setting idgen.opaque_key.
+
+CREATE FUNCTION idgen_to_opaque(id bigint) RETURNS text
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_to_opaque_wrapper';
+COMMENT ON FUNCTION idgen_to_opaque(bigint) IS
+'the id in 13 characters that show neither when it was made nor how many there are, for public URLs; obscurity, not encryption: whoever may call idgen_from_opaque() can read it, and it proves nothing';
+
+CREATE FUNCTION idgen_from_opaque("text" text) RETURNS bigint
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_from_opaque_wrapper';
+COMMENT ON FUNCTION idgen_from_opaque(text) IS
+'the id of which idgen_to_opaque() made the text with the same key; of texts that it did not make about half are refused';

@@ -49,6 +49,16 @@ pub enum Error {
     NegativeCount,
     /// An instant outside what the layout can express.
     OutsideLayout(Layout),
+    /// A text that is not that of an id.
+    NotAText(String),
+    /// A UUID that was not made of an id.
+    NoIdInUuid,
+    /// There is no key for the opaque form.
+    NoOpaqueKey,
+    /// A text that was not made with the key in force.
+    NotOpaque(String),
+    /// The machine gives no random bits.
+    NoRandomness,
 }
 
 impl Error {
@@ -192,6 +202,26 @@ impl From<Error> for ErrorReport {
                     ))
                     .set_hint("to_timestamp() turns these numbers into dates.")
             }
+            Error::NotAText(text) => {
+                report(ERRCODE_INVALID_TEXT_REPRESENTATION, format!("invalid text of an id: \"{text}\""))
+                    .set_detail("It has 13 of the digits and letters without I, L, O and U, and begins with 0 to 7.")
+                    .set_hint("idgen_to_text() makes it; small letters, and hyphens anywhere, are read as well.")
+            }
+            Error::NoIdInUuid => report(ERRCODE_INVALID_PARAMETER_VALUE, "this UUID holds no id".into())
+                .set_hint("Only what idgen_to_uuid() made can be turned back; idgen_next_uuid() makes UUIDs of their own."),
+            Error::NoOpaqueKey => report(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "there is no key for the opaque form of ids".into(),
+            )
+            .set_hint(
+                "Preload idgen, set idgen.opaque_key in postgresql.conf to 16 to 56 bytes, such as the output of                  \"openssl rand -hex 16\", and reload. Who changes it loses the texts given out before.",
+            ),
+            Error::NotOpaque(text) => {
+                report(ERRCODE_INVALID_TEXT_REPRESENTATION, format!("invalid opaque form of an id: \"{text}\""))
+                    .set_hint("It is mistyped, or was made with another idgen.opaque_key.")
+            }
+            Error::NoRandomness => report(ERRCODE_INTERNAL_ERROR, "could not generate random bits".into())
+                .set_hint("PostgreSQL takes them from OpenSSL or /dev/urandom: see to it that they can be read."),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! ```text
 //! SELECT idgen_next()
 //!     |
-//! functions     what SQL can call: guard, call, convert
+//! functions     what SQL can call: guard, call, convert          form_functions, forms: ids as text, UUIDs, opaque
 //!     |
 //! generator     finds the generator; what a call does that cannot be served at once
 //!     |    |
@@ -21,6 +21,8 @@ mod counter;
 mod drops;
 mod error;
 mod faults;
+mod form_functions;
+pub mod forms;
 mod functions;
 mod generator;
 mod label;

@@ -2,14 +2,18 @@
 
 use crate::{
     error::Error,
+    forms::opaque,
     mechanism::{Micros, SECOND},
 };
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys, prelude::*};
+use std::ffi::{CStr, CString, c_char, c_void};
 
 /// This server's number; -1: unset.
 pub static MACHINE_ID: GucSetting<i32> = GucSetting::<i32>::new(-1);
 /// How many generators can be in use at once.
 pub static MAX_GENERATORS: GucSetting<i32> = GucSetting::<i32>::new(256);
+/// The key of the opaque form; none or empty: there is no such form.
+pub static OPAQUE_KEY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static HORIZON_LEAD: GucSetting<i32> = GucSetting::<i32>::new(4_000);
 static MAX_BORROW: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static MAX_CLOCK_JUMP: GucSetting<i32> = GucSetting::<i32>::new(86_400);
@@ -107,6 +111,37 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::UNIT_MS,
     );
+    // SAFETY: the hook does not panic.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"idgen.opaque_key",
+            c"The key of idgen_to_opaque() and idgen_from_opaque(), the same on every server.",
+            c"16 to 56 bytes. Who changes it can no longer read the texts given out before.",
+            &OPAQUE_KEY,
+            GucContext::Sighup,
+            GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
+            Some(check_opaque_key),
+            None,
+            None,
+        );
+    }
     // SAFETY: a NUL-terminated literal; PostgreSQL copies it.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"idgen".as_ptr()) };
+}
+
+/// Refuses a key of another length, so that a server goes on with the one that it has.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_opaque_key(
+    key: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands in a NUL-terminated string, or null by default.
+    let length = unsafe { if (*key).is_null() { 0 } else { CStr::from_ptr(*key).count_bytes() } };
+    let good = length == 0 || opaque::KEY_LENGTHS.contains(&length);
+    if !good {
+        // SAFETY: reported at once by who called; a literal that is never changed.
+        unsafe { pg_sys::GUC_check_errdetail_string = c"A key has 16 to 56 bytes.".as_ptr().cast_mut() };
+    }
+    good
 }

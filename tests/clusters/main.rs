@@ -12,6 +12,7 @@ mod controls;
 mod crash;
 mod errors;
 mod failover;
+mod forms;
 mod generators;
 mod migration;
 mod repair;
