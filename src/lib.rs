@@ -52,6 +52,7 @@ pub extern "C-unwind" fn _PG_init() {
         worker::register();
         drops::watch();
     } else if creating {
-        ErrorReport::from(error::Error::NotPreloaded).report(PgLogLevel::NOTICE);
+        // Not a NOTICE: PostgreSQL hides those while an extension's script runs.
+        ErrorReport::from(error::Error::NotPreloaded).report(PgLogLevel::WARNING);
     }
 }
