@@ -128,6 +128,10 @@ impl Pair {
 
     fn raise(&mut self, fault: Fault, random: &mut StdRng) {
         let a_while = Duration::from_millis(random.random_range(50..400));
+        // PostgreSQL restarts a worker a second later by its wall clock: set back in between, that is an hour later.
+        if matches!(fault, Fault::ClockAnHourBehind | Fault::ClockJumps | Fault::ClockTenYearsAhead) {
+            self.signal_child("idgen", 0);
+        }
         match fault {
             Fault::KillPostmasterAndAll => {
                 self.primary.kill();
