@@ -182,7 +182,7 @@ def bench_sessions(session, report):
                 rate[f, n].append(tps * batch / 1e6)
                 share[f, n].append(min(each) / statistics.mean(each))
         # What may be borrowed is used up first: what is left is what goes on for ever.
-        session.run("SELECT count(idgen_next()) FROM (SELECT generate_series(1, 6000000)) s")
+        session.run("SELECT count(idgen_next()) FROM (SELECT generate_series(1, 12000000)) s")
         limit.append(8e3 / session.run("SELECT count(idgen_next()) FROM (SELECT generate_series(1, 8000000)) s")[1])
     report.group("Many sessions, million ids a second", f"{rounds_of(rounds)} of {seconds} s, statements of {batch:,} calls")
     for n in counts:
