@@ -67,6 +67,7 @@ test:
 	$(call stage,lint and pure tests,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-pure)
 	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
+	$(call stage,object mappers,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-orms)
 
 # pgrx takes minutes: it is built once for each version of PostgreSQL if the profile and the packages that have a say in the
 # features of its dependencies are always the same. So the library is built together with the tests, and in their profile.
@@ -93,13 +94,18 @@ test-variant:
 	install -m 755 target/release/libidgen.so $$($(TREE)/bin/pg_config --pkglibdir)/idgen.so
 	PG_BINDIR=$(TREE)/bin cargo test --release $(FEATURES) --test storms -- --ignored $(TESTED)
 
-# One long storm of random faults on the first of PG_VERSIONS; STORM_SEED=N repeats one.
+test-orms:
+	tests/temporary_server.sh tests/orms/run.sh
+
+# One long storm of random faults; STORM_SEED=N repeats one.
 MINUTES ?= 30
 soak:
-	$(in_private_tree) env STORM_SECONDS=$$(($(MINUTES) * 60)) \
-		cargo test --release --features pg$(firstword $(PG_VERSIONS)) --test storms soak -- --nocapture
+	$(in_private_tree) STORM_SECONDS=$$(($(MINUTES) * 60)) $(MAKE) test-soak
 
-.PHONY: FORCE all install installcheck clean run bench test test-pure test-one test-storms test-variant soak
+test-soak:
+	cargo test --release $(FEATURES) --test storms soak -- --nocapture
+
+.PHONY: FORCE all install installcheck clean run bench test test-pure test-one test-storms test-variant test-orms soak test-soak
 
 define newline
 

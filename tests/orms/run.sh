@@ -1,0 +1,69 @@
+#!/bin/bash
+# Object mappers with keys made by idgen; needs a server that preloads it with machine id 1:
+#
+#   tests/temporary_server.sh tests/orms/run.sh
+#
+# Prints a line for each mapper. Those that this machine cannot have (no pip, no npm, no way to a registry) are named and
+# skipped. Packages go to $IDGEN_HOME/orms.
+set -euo pipefail
+cd "$(dirname "$0")"
+default_home() { if [ "$(id -u)" = 0 ]; then echo /var/cache/idgen; else echo "$HOME/.cache/idgen"; fi; }
+home=${IDGEN_HOME:-$(default_home)}/orms
+mkdir -p "$home/python" "$home/node"
+
+# Installs what LIST names into FOLDER, unless that has been done.
+provide() { # FOLDER LIST COMMAND ...
+    cmp -s "$2" "$1/installed" && return
+    "${@:3}" >"$home/install.log" 2>&1 || { tail -n 5 "$home/install.log" >&2; return 1; }
+    cp "$2" "$1/installed"
+}
+pip_install() { # also with the copy of pip that tests/setup.sh unpacks where Debian has none
+    python3 -m pip --version >/dev/null 2>&1 || PYTHONPATH=$(echo "${home%/orms}"/pip/usr/share/python-wheels/pip-*.whl)
+    export PYTHONPATH
+    rm -rf "$home/python" && mkdir "$home/python"
+    PIP_ROOT_USER_ACTION=ignore timeout 300 python3 -m pip install -q --disable-pip-version-check --target "$home/python" -r requirements.txt
+}
+npm_install() { # modules are looked for beside the script that imports them
+    timeout 300 npm install --silent --no-audit --no-fund --no-package-lock --prefix "$home/node"
+}
+
+failed=0
+try() { # NAME COMMAND ...
+    local start=$SECONDS
+    if timeout 120 "${@:2}"; then
+        echo "$1: passed ($((SECONDS - start)) s)"
+    else
+        echo "$1: FAILED"
+        failed=1
+    fi
+}
+
+"$PG_BINDIR/psql" -Xqd postgres -c "CREATE DATABASE orms"
+export PGDATABASE=orms
+"$PG_BINDIR/psql" -Xqv ON_ERROR_STOP=1 <<'END'
+CREATE EXTENSION idgen;
+CREATE FUNCTION made_by_idgen(ids bigint[]) RETURNS boolean LANGUAGE sql BEGIN ATOMIC
+    SELECT count(DISTINCT id) = cardinality(ids)
+           AND bool_and(machine = 1 AND at BETWEEN now() - interval '1 hour' AND now() + interval '1 hour')
+    FROM unnest(ids) id, idgen_decode(id);
+END;
+END
+
+if provide "$home/python" requirements.txt pip_install; then
+    export PYTHONPATH=$home/python PYTHONDONTWRITEBYTECODE=1
+    try SQLAlchemy python3 with_sqlalchemy.py
+    try Django python3 with_django.py
+else
+    echo "SQLAlchemy, Django: skipped, pip cannot install them here"
+fi
+
+cp package.json ./*.js "$home/node/"
+if ! command -v npm >/dev/null; then
+    echo "Knex, Drizzle: skipped, no npm here"
+elif provide "$home/node" package.json npm_install; then
+    try Knex node "$home/node/with_knex.js"
+    try Drizzle node "$home/node/with_drizzle.js"
+else
+    echo "Knex, Drizzle: skipped, npm cannot install them here"
+fi
+exit $failed
