@@ -1,0 +1,9 @@
+//! The two places where reasoning fails, explored exhaustively within small bounds: threads that race for a stamp, and
+//! crash, promotion and clocks. What is explored is the code that runs, copied from src/mechanism/ by the compiler.
+//!
+//! Every model comes with mutants, which it must catch: a step left out, moved or weakened.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod durability;
+mod threads;
