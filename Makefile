@@ -73,7 +73,7 @@ test:
 # features of its dependencies are always the same. So the library is built together with the tests, and in their profile.
 test-pure:
 	cargo clippy --release --all-targets $(FEATURES) -- -D warnings
-	cargo test --release --lib $(FEATURES)
+	cargo test --release $(FEATURES) --lib --test models
 
 test-one: TARGETS = --lib --test clusters
 test-one: install
