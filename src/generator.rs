@@ -339,16 +339,11 @@ impl Generator {
         }
         let now = shared.now();
         let latest = now + shared.max_borrow();
-        let Some(stream) = &self.own else { return words.take(&self.layout, now, latest, want).ok() };
-        let attach_at = shared.attach_at();
-        if stream.since.get() != attach_at {
-            stream.last.fetch_max(self.layout.stamp_at(attach_at).saturating_sub(1), Relaxed);
-            stream.since.set(attach_at);
-        }
-        if !shared.own_streams_active.load(Relaxed) {
+        let own = self.own.as_deref();
+        if own.is_some() && !shared.own_streams_active.load(Relaxed) {
             shared.own_streams_active.store(true, Relaxed);
         }
-        words.take_after(&stream.last, &self.layout, now, latest, want).ok()
+        take_permitted(shared, words, &self.layout, own, now, latest, want).ok()
     }
 
     /// Takes up to `want` stamps.
@@ -356,11 +351,34 @@ impl Generator {
         match self.take_at_once(shared, want) {
             Some(run) => Ok(run),
             None if self.layout.is_counter() => counter::take_with_new_block(shared, self, want),
-            None => {
-                let own = self.own.as_ref().map(|stream| &stream.last);
-                take_waiting(shared, &self.place.words, &self.layout, own, want)
-            }
+            None => take_waiting(shared, &self.place.words, &self.layout, self.own.as_deref(), want),
         }
+    }
+}
+
+/// Takes up to `want` stamps, of a stream of its own where `own` is given: see [`Words::take`].
+///
+/// Nobody raises a stream of its own but the backend that has it, and it looks whether it must after it has read the
+/// bound: whoever opened that had raised before. What was taken below is a gap.
+#[inline(always)]
+fn take_permitted(
+    shared: &Shared,
+    words: &Words,
+    layout: &Layout,
+    own: Option<&Stream>,
+    now: Micros,
+    latest: Micros,
+    want: u64,
+) -> Result<Run, Refusal> {
+    let Some(stream) = own else { return words.take(layout, now, latest, want) };
+    loop {
+        let run = words.take_after(&stream.last, layout, now, latest, want)?;
+        let attach_at = shared.attach_at();
+        if stream.since.get() == attach_at {
+            return Ok(run);
+        }
+        stream.last.fetch_max(layout.stamp_at(attach_at).saturating_sub(1), Relaxed);
+        stream.since.set(attach_at);
     }
 }
 
@@ -372,7 +390,7 @@ fn take_waiting(
     shared: &Shared,
     words: &Words,
     layout: &Layout,
-    own: Option<&AtomicU64>,
+    own: Option<&Stream>,
     want: u64,
 ) -> Result<Run, Error> {
     let (mut slept, mut waited) = (false, false);
@@ -380,14 +398,10 @@ fn take_waiting(
         loop {
             let now = shared.now();
             let latest = now.max(shared.floor()).saturating_add(shared.max_borrow());
-            let taken = match own {
-                None => words.take(layout, now, latest, want),
-                Some(last) => words.take_after(last, layout, now, latest, want),
-            };
-            match taken {
+            match take_permitted(shared, words, layout, own, now, latest, want) {
                 Ok(run) => return Ok(Some(run)),
                 Err(Refusal::Bound) => {
-                    let last = own.map_or_else(|| words.last(), |last| last.load(Relaxed));
+                    let last = own.map_or_else(|| words.last(), |stream| stream.last.load(Relaxed));
                     let first = layout.stamp_at(now).max(last + 1);
                     check_can_be_served(shared, layout, now, first)?;
                     count_once(&mut waited, &shared.horizon_waits);

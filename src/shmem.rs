@@ -293,7 +293,7 @@ impl Shared {
     }
 
     /// Worker only: every generator goes on at or after `at`, also one that has no place yet. The streams of backends
-    /// that run already are not told: only at a start is there none.
+    /// see it by themselves, in `attach_at`.
     pub fn raise_all(&self, at: Micros) {
         self.attach_at.fetch_max(at, Relaxed);
         self.for_each_clock(|words, layout| words.raise(layout.stamp_at(at).saturating_sub(1)));

@@ -128,10 +128,6 @@ impl Pair {
 
     fn raise(&mut self, fault: Fault, random: &mut StdRng) {
         let a_while = Duration::from_millis(random.random_range(50..400));
-        // PostgreSQL restarts a worker a second later by its wall clock: set back in between, that is an hour later.
-        if matches!(fault, Fault::ClockAnHourBehind | Fault::ClockJumps | Fault::ClockTenYearsAhead) {
-            self.signal_child("idgen", 0);
-        }
         match fault {
             Fault::KillPostmasterAndAll => {
                 self.primary.kill();
@@ -150,7 +146,11 @@ impl Pair {
             Fault::KillWalwriter => self.kill_child("walwriter"),
             Fault::KillBackgroundWriter => self.kill_child("background writer"),
             Fault::KillWorker => self.kill_child("idgen"),
-            Fault::TerminateWorker => _ = self.signal_child("idgen", libc::SIGTERM),
+            Fault::TerminateWorker => {
+                let ended = self.signal_child("idgen", libc::SIGTERM);
+                // PostgreSQL restarts it a second later by its wall clock: set back in between, that is an hour later.
+                wait_until("there is a new worker", || self.primary.child("idgen").is_some_and(|pid| pid != ended));
+            }
             Fault::StopWorkerAWhile => self.stop_child_a_while("idgen", a_while),
             Fault::StopBackendAWhile => self.stop_child_a_while("[local]", a_while),
             Fault::ClockAnHourAhead => self.primary.clock.set(HOUR),

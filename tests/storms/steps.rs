@@ -2,7 +2,7 @@
 
 use crate::harness::checker::check;
 use crate::harness::clock::{HOUR, SECOND, monotonic};
-use crate::harness::cluster::{Cluster, Mode, signal};
+use crate::harness::cluster::{Cluster, Mode, one, signal};
 use crate::harness::history::History;
 use crate::harness::load::Load;
 use crate::harness::wait_until;
@@ -106,4 +106,34 @@ fn no_id_was_visible_beyond_the_horizon_in_50_kills_at_random_moments() {
     }
     cluster.stop(Mode::Fast);
     check(&history, &IDENTITY).assert_clean();
+}
+
+/// The stream of a session has no word that the worker could raise: the session must see by itself that it was.
+#[test]
+#[ignore = "needs the feature faults"]
+fn a_session_whose_first_call_waits_for_a_start_goes_on_above_the_horizon_in_its_own_stream() {
+    let mut cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "SELECT idgen_create_generator('g', 'timestamp_machine_backend');
+             SELECT idgen_raise_horizon(clock_timestamp() + interval '1 hour')",
+        )
+        .unwrap();
+    const TIME: &str = "SELECT extract(epoch FROM idgen_timestamp(idgen_next('g'), 'g'))::float8";
+    let before: f64 = cluster.one(TIME);
+    let before = before.max(one(&mut client, TIME));
+    drop(client);
+    let came = arm(&cluster, "start:read", "stop");
+    cluster.kill();
+    cluster.start();
+    wait_until("the worker comes to the point", came);
+    let mut client = cluster.connect("postgres");
+    let waiting = std::thread::spawn(move || one::<f64>(&mut client, TIME));
+    wait_until("the call waits", || {
+        cluster.one("SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%idgen_next(''g'')%' AND wait_event_type = 'Extension'")
+    });
+    signal(cluster.child("idgen").unwrap(), libc::SIGCONT);
+    let after = waiting.join().unwrap();
+    assert!(after >= before, "{after} after {before}");
 }
