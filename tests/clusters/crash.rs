@@ -61,7 +61,7 @@ fn ids_stay_unique_and_ordered_across_kills_of_one_backend() {
 
 #[test]
 fn ids_stay_unique_and_ordered_across_kills_of_idgens_worker() {
-    ids_go_on_above_all_that_were_seen(3, |cluster| kill_child(cluster, "idgen"));
+    ids_go_on_above_all_that_were_seen(3, |cluster| kill_child(cluster, "idgen horizon"));
 }
 
 #[test]

@@ -18,8 +18,8 @@ fn a_worker_that_is_terminated_under_load_comes_back_before_anyone_has_to_wait()
     let load = Load::start(&cluster, &history, "a", 3, NEXT);
     for _ in 0..2 {
         load.flow(300);
-        let pid = cluster.signal_child("idgen", libc::SIGTERM);
-        wait_until("another worker runs", || cluster.child("idgen").is_some_and(|other| other != pid));
+        let pid = cluster.signal_child("idgen horizon", libc::SIGTERM);
+        wait_until("another worker runs", || cluster.child("idgen horizon").is_some_and(|other| other != pid));
         let moves: i64 = cluster.one("SELECT horizon_moves FROM idgen_status");
         wait_until("it moves the horizon", || cluster.one::<i64>("SELECT horizon_moves FROM idgen_status") > moves);
     }
@@ -34,7 +34,7 @@ fn a_worker_that_is_terminated_under_load_comes_back_before_anyone_has_to_wait()
 fn while_the_worker_stands_still_ids_end_at_the_horizon_with_an_error_and_go_on_afterwards() {
     let cluster = Cluster::with_idgen("idgen.horizon_lead = '500ms'\nidgen.wait_timeout = '300ms'");
     cluster.one::<i64>(NEXT);
-    let worker = cluster.signal_child("idgen", libc::SIGSTOP);
+    let worker = cluster.signal_child("idgen horizon", libc::SIGSTOP);
     let mut client = cluster.connect("postgres");
     let mut last = 0;
     wait_until("ids end", || match client.query_one(NEXT, &[]) {
@@ -58,7 +58,7 @@ fn while_the_worker_stands_still_ids_end_at_the_horizon_with_an_error_and_go_on_
 fn who_waits_for_the_horizon_is_woken_at_once_when_it_moves() {
     let cluster = Cluster::with_idgen("idgen.horizon_lead = '500ms'\nidgen.wait_timeout = '20s'");
     cluster.one::<i64>(NEXT);
-    let worker = cluster.signal_child("idgen", libc::SIGSTOP);
+    let worker = cluster.signal_child("idgen horizon", libc::SIGSTOP);
     let history = History::new();
     let load = Load::start(&cluster, &history, "a", 4, NEXT);
     let waiting = "SELECT count(*) = 4 FROM pg_stat_activity WHERE wait_event = 'Extension'";
@@ -75,7 +75,7 @@ fn who_waits_for_the_horizon_is_woken_at_once_when_it_moves() {
 fn cancel_ends_a_call_that_waits_for_the_horizon_at_once() {
     let cluster = Cluster::with_idgen("idgen.horizon_lead = '500ms'\nidgen.wait_timeout = '20s'");
     cluster.one::<i64>(NEXT);
-    let worker = cluster.signal_child("idgen", libc::SIGSTOP);
+    let worker = cluster.signal_child("idgen horizon", libc::SIGSTOP);
     let mut client = cluster.connect("postgres");
     client.batch_execute("SET statement_timeout = '200ms'").unwrap();
     let mut began = monotonic();

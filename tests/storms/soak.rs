@@ -145,13 +145,15 @@ impl Pair {
             Fault::KillCheckpointer => self.kill_child("checkpointer"),
             Fault::KillWalwriter => self.kill_child("walwriter"),
             Fault::KillBackgroundWriter => self.kill_child("background writer"),
-            Fault::KillWorker => self.kill_child("idgen"),
+            Fault::KillWorker => self.kill_child("idgen horizon"),
             Fault::TerminateWorker => {
-                let ended = self.signal_child("idgen", libc::SIGTERM);
+                let ended = self.signal_child("idgen horizon", libc::SIGTERM);
                 // PostgreSQL restarts it a second later by its wall clock: set back in between, that is an hour later.
-                wait_until("there is a new worker", || self.primary.child("idgen").is_some_and(|pid| pid != ended));
+                wait_until("there is a new worker", || {
+                    self.primary.child("idgen horizon").is_some_and(|pid| pid != ended)
+                });
             }
-            Fault::StopWorkerAWhile => self.stop_child_a_while("idgen", a_while),
+            Fault::StopWorkerAWhile => self.stop_child_a_while("idgen horizon", a_while),
             Fault::StopBackendAWhile => self.stop_child_a_while("[local]", a_while),
             Fault::ClockAnHourAhead => self.primary.clock.set(HOUR),
             Fault::ClockAnHourBehind => self.primary.clock.set(-HOUR),

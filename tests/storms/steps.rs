@@ -55,7 +55,7 @@ fn callers_fail_within_their_deadline_or_go_on_when_the_worker_is_stopped_at_any
         let came = arm(&cluster, point, "stop");
         let load = Load::start(&cluster, &history, "a", 3, NEXT);
         wait_until("the worker comes to the point", &came);
-        let worker = cluster.child("idgen").unwrap();
+        let worker = cluster.child("idgen horizon").unwrap();
         let mut client = cluster.connect("postgres");
         let began = monotonic();
         wait_until("ids end", || client.query_one(NEXT, &[]).is_err());
@@ -133,7 +133,7 @@ fn a_session_whose_first_call_waits_for_a_start_goes_on_above_the_horizon_in_its
     wait_until("the call waits", || {
         cluster.one("SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%idgen_next(''g'')%' AND wait_event_type = 'Extension'")
     });
-    signal(cluster.child("idgen").unwrap(), libc::SIGCONT);
+    signal(cluster.child("idgen horizon").unwrap(), libc::SIGCONT);
     let after = waiting.join().unwrap();
     assert!(after >= before, "{after} after {before}");
 }
