@@ -3,6 +3,8 @@
 # make run                       three shards on this machine, from nothing
 # make test                      everything, on each of PG_VERSIONS
 # make soak MINUTES=30            one long storm of faults
+# make kills KILLS=1000          as many kills at random moments, against the durable horizon
+# make miri                      what needs no PostgreSQL, under Miri (with a nightly Rust; some minutes)
 # make bench                     what ids cost, into docs/performance.md (PG_VERSION=18, BENCH=quick)
 
 PG_CONFIG ?= pg_config
@@ -87,12 +89,13 @@ test-storms:
 	$(MAKE) test-variant VARIANT=faults TESTED=steps
 	$(MAKE) test-variant VARIANT=no_horizon TESTED=no_horizon
 
+test-variant: SUITE = storms
 test-variant: TREE = $(IDGEN_HOME)/$(PG_MAJOR)-$(VARIANT)
 test-variant:
-	cargo build --release $(FEATURES),$(VARIANT) --lib --test storms
+	cargo build --release $(FEATURES),$(VARIANT) --lib --test $(SUITE)
 	rm -rf $(TREE) && cp -a $(IDGEN_HOME)/$(PG_MAJOR) $(TREE)
 	install -m 755 target/release/libidgen.so $$($(TREE)/bin/pg_config --pkglibdir)/idgen.so
-	PG_BINDIR=$(TREE)/bin cargo test --release $(FEATURES) --test storms -- --ignored $(TESTED)
+	PG_BINDIR=$(TREE)/bin cargo test --release $(FEATURES) --test $(SUITE) -- --ignored $(TESTED)
 
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
@@ -105,7 +108,18 @@ soak:
 test-soak:
 	cargo test --release $(FEATURES) --test storms soak -- --nocapture
 
-.PHONY: FORCE all install installcheck clean run bench test test-pure test-one test-storms test-variant test-orms soak test-soak
+# Each kill is followed by a restart: about a second.
+KILLS ?= 1000
+kills:
+	$(in_private_tree) STORM_KILLS=$(KILLS) $(MAKE) test-variant VARIANT=faults TESTED=no_id_was_visible
+
+miri:
+	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "make miri needs a nightly Rust with Miri: \
+	rustup toolchain install nightly --component miri,rust-src" >&2; exit 1; }
+	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
+		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
+
+.PHONY: FORCE all install installcheck clean run bench test test-pure test-one test-storms test-variant test-orms soak test-soak kills miri
 
 define newline
 

@@ -2,8 +2,8 @@
 
 use crate::harness::checker::check;
 use crate::harness::cluster::{Cluster, one};
-use crate::harness::history::History;
-use crate::harness::load::Load;
+use crate::harness::history::{COPIED, History};
+use crate::harness::load::{Load, Way};
 use crate::{IDENTITY_AND_TIME, NEXT};
 use std::thread;
 use std::time::Duration;
@@ -32,8 +32,11 @@ fn two_databases_of_one_server_never_share_an_id() {
 #[test]
 fn eight_sessions_for_ten_seconds_see_no_duplicate_and_no_id_out_of_order() {
     let cluster = Cluster::with_idgen("");
+    cluster.connect("postgres").batch_execute(COPIED).unwrap();
     let history = History::new();
-    let mut load = Load::start(&cluster, &history, "a", 6, NEXT);
+    let mut load = Load::start(&cluster, &history, "a", 4, NEXT);
+    load.add(&cluster, &history, "a", "postgres", 1, Way::Pipeline(NEXT, 50));
+    load.add(&cluster, &history, "a", "postgres", 1, Way::Copy(1000));
     load.add(&cluster, &history, "a", "postgres", 1, "SELECT idgen_next() FROM generate_series(1, 100)");
     load.add(&cluster, &history, "a", "postgres", 1, "SELECT * FROM idgen_next_many(1000)");
     thread::sleep(Duration::from_secs(10));

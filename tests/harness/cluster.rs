@@ -36,6 +36,7 @@ shared_preload_libraries = 'idgen'
 idgen.machine_id = 1
 ";
 
+#[derive(Debug)]
 pub enum Mode {
     Smart,
     Fast,
@@ -83,21 +84,44 @@ impl Cluster {
     /// A standby of this server, under a name that `synchronous_standby_names` may list; not started.
     pub fn standby(&self, name: &str) -> Cluster {
         let standby = self.copy();
-        let socket = self.dir.display();
-        standby.configure(&format!("primary_conninfo = 'host={socket} user=postgres application_name={name}'"));
-        let signal = standby.data().join("standby.signal");
-        File::create(&signal).unwrap();
-        give_to_owner(&signal);
+        standby.become_standby(self, name);
         standby
     }
 
     /// A base backup of this server, not started.
     pub fn copy(&self) -> Cluster {
         let copy = Cluster::empty();
+        copy.back_up(self);
+        copy
+    }
+
+    /// Begins anew, where it was before, as a standby of another server; not started.
+    pub fn become_copy_of(&self, primary: &Cluster, name: &str) {
+        assert!(self.postmaster.is_none(), "the server runs");
+        fs::remove_dir_all(self.data()).unwrap();
+        self.back_up(primary);
+        self.become_standby(primary, name);
+    }
+
+    /// Is a standby of another server from its next start on: one that has all that is here.
+    pub fn become_standby(&self, primary: &Cluster, name: &str) {
+        self.follow(Some(primary), name);
+        let signal = self.data().join("standby.signal");
+        File::create(&signal).unwrap();
+        give_to_owner(&signal);
+    }
+
+    /// Sets whom a standby follows; one that runs is to be told to read its settings.
+    pub fn follow(&self, primary: Option<&Cluster>, name: &str) {
+        let from =
+            primary.map(|primary| format!("host={} user=postgres application_name={name}", primary.dir.display()));
+        self.configure(&format!("primary_conninfo = '{}'", from.unwrap_or_default()));
+    }
+
+    fn back_up(&self, origin: &Cluster) {
         let mut backup = program("pg_basebackup");
         backup.args(["-c", "fast", "-X", "stream", "--no-sync", "-U", "postgres", "-h"]);
-        run(backup.arg(&self.dir).arg("-D").arg(copy.data()));
-        copy
+        run(backup.arg(&origin.dir).arg("-D").arg(self.data()));
     }
 
     /// PostgreSQL's major version.
@@ -191,6 +215,25 @@ impl Cluster {
         self.end(kill_tree);
     }
 
+    /// Waits until a server that cannot go on has ended by itself.
+    pub fn wait_for_end(&mut self) {
+        self.end(|_| ());
+    }
+
+    /// Stops the postmaster and all its children, as a machine is that pauses.
+    pub fn pause(&self) {
+        let postmaster = self.pid();
+        // First, so that it starts no other child.
+        signal(postmaster, libc::SIGSTOP);
+        signal_all(&children(postmaster), libc::SIGSTOP);
+    }
+
+    pub fn resume(&self) {
+        let postmaster = self.pid();
+        signal_all(&children(postmaster), libc::SIGCONT);
+        signal(postmaster, libc::SIGCONT);
+    }
+
     fn end(&mut self, how: impl FnOnce(u32)) {
         let mut postmaster = self.postmaster.take().expect("the server runs");
         let shared_memory = self.shared_memory();
@@ -247,9 +290,29 @@ impl Cluster {
 
     /// Where this server is reached, for clients that come back to it by themselves.
     pub fn connection(&self, database: &str) -> Config {
-        let mut config = Config::new();
+        self.address(database).into()
+    }
+
+    pub fn address(&self, database: &str) -> tokio_postgres::Config {
+        let mut config = tokio_postgres::Config::new();
         config.host_path(&self.dir).user("postgres").dbname(database).connect_timeout(Duration::from_secs(30));
         config
+    }
+
+    /// Where this server is reached, as a libpq connection string.
+    pub fn conninfo(&self) -> String {
+        format!("host={} user=postgres dbname=postgres", self.dir.display())
+    }
+
+    /// Where that of these servers is reached which is the primary.
+    pub fn conninfo_of_primary(servers: &[Cluster]) -> String {
+        let hosts: Vec<String> = servers.iter().map(|server| server.dir.display().to_string()).collect();
+        format!("host={} user=postgres dbname=postgres target_session_attrs=read-write", hosts.join(","))
+    }
+
+    /// The socket at which this server listens.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(".s.PGSQL.5432")
     }
 
     /// The one value of a query, in a session of its own.
@@ -274,6 +337,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if self.postmaster.is_some() {
+            self.resume();
             self.stop(Mode::Immediate);
         }
         if thread::panicking() {
@@ -321,14 +385,20 @@ pub fn signal(pid: u32, number: i32) {
     assert_eq!(result, 0, "process {pid} cannot be sent signal {number}");
 }
 
+/// Those that are gone already are left out.
+fn signal_all(pids: &[u32], number: i32) {
+    for pid in pids {
+        // SAFETY: a system call that touches no memory.
+        unsafe { libc::kill(*pid as i32, number) };
+    }
+}
+
 /// Kills the postmaster and its children; stopped first, it cannot fork one that escapes.
-fn kill_tree(postmaster: u32) {
+pub fn kill_tree(postmaster: u32) {
     signal(postmaster, libc::SIGSTOP);
     let children = children(postmaster);
-    for pid in children.iter().chain([&postmaster]) {
-        // SAFETY: a system call that touches no memory; the process may be gone already.
-        unsafe { libc::kill(*pid as i32, libc::SIGKILL) };
-    }
+    signal_all(&children, libc::SIGKILL);
+    signal_all(&[postmaster], libc::SIGKILL);
     wait_until("the killed processes are gone", || children.iter().all(|pid| is_gone(*pid)));
 }
 
@@ -372,6 +442,8 @@ pub fn program(name: &str) -> Command {
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
         command.env_remove(variable);
     }
+    // Nor by files that libpq looks for at home.
+    command.env("HOME", "/nonexistent");
     command.env("LC_ALL", "C").env("RUST_BACKTRACE", "0").stdin(Stdio::null()).current_dir("/");
     if let Some((user, group)) = owner() {
         command.uid(user).gid(group);
@@ -396,7 +468,7 @@ fn owner() -> Option<(u32, u32)> {
     Some((fields[2].parse().unwrap(), fields[3].parse().unwrap()))
 }
 
-fn give_to_owner(path: &Path) {
+pub fn give_to_owner(path: &Path) {
     if let Some((user, group)) = owner() {
         chown(path, Some(user), Some(group)).unwrap();
     }
@@ -407,7 +479,7 @@ pub fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
         const REMOVE: &str = r#"trap '' HUP INT TERM; read -r _
-            for pid in "$0"/*/data/postmaster.pid; do [ -f "$pid" ] && kill -QUIT "$(head -n 1 "$pid")"; done
+            for pid in "$0"/*/data/postmaster.pid; do [ -f "$pid" ] && kill -QUIT "$(head -n 1 "$pid")" && kill -CONT "$(head -n 1 "$pid")"; done
             rm -rf "$0" || { sleep 2; rm -rf "$0"; }"#;
         let root = tempfile::Builder::new().prefix("idgen-").tempdir().unwrap().keep();
         fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

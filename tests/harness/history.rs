@@ -5,7 +5,7 @@
 use super::clock::monotonic;
 use super::cluster::root;
 use postgres::error::SqlState;
-use postgres::{Client, Statement};
+use postgres::{Client, Row, Statement};
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -123,6 +123,11 @@ pub fn write(file: &mut impl Write, call: Call) {
     file.write_all(&call.to_bytes()).unwrap();
 }
 
+/// Makes the table that [`Recorder::copy`] copies into.
+pub const COPIED: &str = "
+    CREATE TABLE copied (id bigint DEFAULT idgen_next() PRIMARY KEY, batch text NOT NULL);
+    CREATE INDEX ON copied (batch);";
+
 /// The history of one client, complete when it is dropped.
 pub struct Recorder {
     client: u32,
@@ -134,7 +139,32 @@ impl Recorder {
     pub fn call(&mut self, client: &mut Client, query: &Statement) -> Result<Vec<i64>, postgres::Error> {
         let begin = monotonic();
         let answer = client.query(query, &[]);
+        self.record(begin, monotonic(), answer)
+    }
+
+    /// Copies rows into the table of [`COPIED`], records the call, and returns the ids that they were given.
+    pub fn copy(&mut self, client: &mut Client, rows: usize) -> Result<Vec<i64>, postgres::Error> {
+        let begin = monotonic();
+        let batch = format!("{}/{begin}", self.client);
+        let copied = client.copy_in("COPY copied (batch) FROM STDIN").and_then(|mut copy| {
+            // What cannot be written has its reason in the end.
+            let _ = copy.write_all(format!("{batch}\n").repeat(rows).as_bytes());
+            copy.finish()
+        });
         let end = monotonic();
+        let answer = copied.and_then(|_| client.query("SELECT id FROM copied WHERE batch = $1 ORDER BY id", &[&batch]));
+        let ids = self.record(begin, end, answer)?;
+        assert_eq!(ids.len(), rows, "rows of a COPY are missing");
+        Ok(ids)
+    }
+
+    /// Records a call by its answer, and returns the ids.
+    pub fn record(
+        &mut self,
+        begin: i64,
+        end: i64,
+        answer: Result<Vec<Row>, postgres::Error>,
+    ) -> Result<Vec<i64>, postgres::Error> {
         match answer {
             Ok(rows) => {
                 let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();

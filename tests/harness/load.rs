@@ -2,45 +2,100 @@
 
 use super::cluster::{Cluster, one};
 use super::history::History;
+use super::pipeline::Pipeline;
 use super::wait_until;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How a session takes ids, again and again.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'a> {
+    /// By a query that returns them.
+    Query(&'a str),
+    /// By such queries, of which so many are under way at a time.
+    Pipeline(&'a str, usize),
+    /// By COPY of so many rows: see [`COPIED`](super::history::COPIED).
+    Copy(usize),
+}
+
+impl<'a> From<&'a str> for Way<'a> {
+    fn from(query: &'a str) -> Self {
+        Way::Query(query)
+    }
+}
+
+impl<'a> From<&'a String> for Way<'a> {
+    fn from(query: &'a String) -> Self {
+        Way::Query(query)
+    }
+}
 
 pub struct Load {
     stop: Arc<AtomicBool>,
     calls: Arc<AtomicU64>,
     sessions: Vec<JoinHandle<()>>,
+    /// How long each session that is added from now on rests between two calls.
+    pub rest: Duration,
 }
 
 impl Load {
-    /// Has this many sessions with the server, known to the history under this name, repeat a query that returns ids.
-    pub fn start(cluster: &Cluster, history: &History, server: &str, sessions: usize, query: &str) -> Load {
-        let mut load = Load { stop: Arc::default(), calls: Arc::default(), sessions: Vec::new() };
-        load.add(cluster, history, server, "postgres", sessions, query);
+    /// Has this many sessions with the server, known to the history under this name, take ids in this way.
+    pub fn start<'a>(
+        cluster: &Cluster,
+        history: &History,
+        server: &str,
+        sessions: usize,
+        way: impl Into<Way<'a>>,
+    ) -> Load {
+        let mut load = Load::none();
+        load.add(cluster, history, server, "postgres", sessions, way);
         load
     }
 
-    pub fn add(
+    /// Without a session yet.
+    pub fn none() -> Load {
+        Load { stop: Arc::default(), calls: Arc::default(), sessions: Vec::new(), rest: Duration::ZERO }
+    }
+
+    pub fn add<'a>(
         &mut self,
         cluster: &Cluster,
         history: &History,
         server: &str,
         database: &str,
         sessions: usize,
-        query: &str,
+        way: impl Into<Way<'a>>,
     ) {
+        let way = way.into();
         for _ in 0..sessions {
             let mut client = cluster.connect(database);
-            let query = client.prepare(query).unwrap();
             let machine = one(&mut client, "SELECT coalesce(current_setting('idgen.machine_id', true), '-1')::bigint");
             let mut recorder = history.client(server, database, machine);
-            let (stop, calls) = (self.stop.clone(), self.calls.clone());
+            // Takes ids; how many calls returned some, or None when the session has ended.
+            let mut take: Box<dyn FnMut() -> Option<u64> + Send> = match way {
+                Way::Query(query) => {
+                    let query = client.prepare(query).unwrap();
+                    Box::new(move || {
+                        (!client.is_closed()).then(|| u64::from(recorder.call(&mut client, &query).is_ok()))
+                    })
+                }
+                Way::Pipeline(query, depth) => {
+                    let pipeline = Pipeline::new(cluster, database, query, depth);
+                    Box::new(move || (!pipeline.is_closed()).then(|| pipeline.calls(&mut recorder)))
+                }
+                Way::Copy(rows) => {
+                    Box::new(move || (!client.is_closed()).then(|| u64::from(recorder.copy(&mut client, rows).is_ok())))
+                }
+            };
+            let (stop, calls, rest) = (self.stop.clone(), self.calls.clone(), self.rest);
             self.sessions.push(std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) && !client.is_closed() {
-                    if recorder.call(&mut client, &query).is_ok() {
-                        calls.fetch_add(1, Ordering::Relaxed);
-                    }
+                while !stop.load(Ordering::Relaxed)
+                    && let Some(returned) = take()
+                {
+                    calls.fetch_add(returned, Ordering::Relaxed);
+                    std::thread::sleep(rest);
                 }
             }));
         }

@@ -11,14 +11,21 @@ pub mod clock;
 pub mod cluster;
 pub mod history;
 pub mod load;
+mod pipeline;
+pub mod proxy;
 mod sort;
 
 use std::time::{Duration, Instant};
 
 /// Waits for something that comes soon, and fails when it does not.
 #[track_caller]
-pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+pub fn wait_until(what: &str, happened: impl FnMut() -> bool) {
+    wait_at_most(Duration::from_secs(30), what, happened);
+}
+
+#[track_caller]
+pub fn wait_at_most(time: Duration, what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + time;
     while !happened() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));

@@ -1,6 +1,6 @@
 //! Promotions: back and forth, in cascades, with the old primary still alive.
 
-use crate::harness::checker::check;
+use crate::harness::checker::{Promise, check};
 use crate::harness::clock::HOUR;
 use crate::harness::cluster::{Cluster, Mode, program, run, signal};
 use crate::harness::history::History;
@@ -112,4 +112,61 @@ fn an_old_primary_that_is_rewound_follows_the_new_one_and_is_promoted_again() {
     load.flow(200);
     load.finish();
     check(&history, &IDENTITY).assert_clean();
+}
+
+/// It has all the WAL, and has replayed next to none of it: first it recovers from its own crash, then it is promoted.
+#[test]
+fn ids_go_on_above_all_that_were_seen_when_a_standby_is_promoted_in_the_middle_of_its_crash_recovery() {
+    let mut primary = Cluster::with_idgen(QUICK);
+    primary.connect("postgres").batch_execute("CREATE TABLE t (id bigint DEFAULT idgen_next())").unwrap();
+    let history = History::new();
+    let mut standby = primary.standby("s");
+    standby.clock.set(-HOUR);
+    // Until it is promoted it stops before each commit.
+    standby.configure("recovery_min_apply_delay = '3h'");
+    standby.start();
+    synchronous(&primary);
+    let mut load = Load::start(&primary, &history, "a", 2, "INSERT INTO t DEFAULT VALUES RETURNING id");
+    load.add(&primary, &history, "a", "postgres", 1, "SELECT idgen_next_many(1000)");
+    load.flow(200);
+    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status");
+    let before = moves();
+    wait_until("the horizon has moved", || moves() > before + 2);
+    asynchronous(&standby);
+    primary.kill();
+    load.finish();
+    standby.kill();
+    standby.start();
+    let replayed = standby.one::<i64>("SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint");
+    standby.promote();
+    assert!(standby.one::<i64>("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint") > replayed + 10_000);
+    let load = Load::start(&standby, &history, "a", 2, NEXT);
+    load.flow(200);
+    load.finish();
+    check(&history, &IDENTITY).assert_clean();
+}
+
+/// The limit of what is promised without a synchronous standby, and that the checker sees it.
+#[test]
+fn a_standby_that_lost_the_primary_long_before_and_is_promoted_an_hour_behind_is_reported_to_go_back() {
+    let mut primary = Cluster::with_idgen(QUICK);
+    let mut standby = primary.standby("s");
+    standby.clock.set(-HOUR);
+    standby.start();
+    primary.wait_for_replay(&standby);
+    standby.stop(Mode::Fast);
+    let history = History::new();
+    let load = Load::start(&primary, &history, "a", 2, NEXT);
+    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status");
+    let before = moves();
+    wait_until("the horizon has moved far without the standby", || moves() >= before + 6);
+    primary.kill();
+    load.finish();
+    standby.start();
+    standby.promote();
+    let load = Load::start(&standby, &history, "a", 2, NEXT);
+    load.flow(100);
+    load.finish();
+    let report = check(&history, &IDENTITY);
+    assert!(report.violations.contains_key(&Promise::Ordered), "{report}");
 }

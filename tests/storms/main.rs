@@ -12,6 +12,7 @@ mod harness;
 mod abuse;
 mod clocks;
 mod copies;
+mod disk;
 mod failovers;
 mod no_horizon;
 mod resources;
@@ -25,3 +26,6 @@ const NEXT: &str = "SELECT idgen_next()";
 
 /// The ids are unique and in order, and have their server's machine id.
 const IDENTITY: Rules = Rules { machine: true, honest: None };
+
+/// They are unique and in order.
+const PLAIN: Rules = Rules { machine: false, honest: None };

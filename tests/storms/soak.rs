@@ -1,27 +1,40 @@
 //! The long storm: a primary with a synchronous standby, clients of every kind, and random faults.
 
-use crate::IDENTITY;
 use crate::harness::checker::check;
 use crate::harness::clock::HOUR;
 use crate::harness::cluster::{Cluster, IDGEN, Mode};
-use crate::harness::history::History;
-use crate::harness::load::Load;
+use crate::harness::history::{COPIED, History};
+use crate::harness::load::{Load, Way};
 use crate::harness::wait_until;
+use crate::{IDENTITY, PLAIN};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Each returns ids; what they write stays.
-const QUERIES: [&str; 8] = [
-    "SELECT idgen_next()",
-    "SELECT idgen_next()",
-    "SELECT idgen_next_many(2000)",
-    "SELECT idgen_next() FROM generate_series(1, 500)",
-    "INSERT INTO t SELECT FROM generate_series(1, 20) RETURNING id",
-    "SELECT unnest(in_a_loop(100))",
-    "SELECT id FROM (SELECT idgen_next() AS id FROM wide) x",
-    "WITH a AS (INSERT INTO t DEFAULT VALUES RETURNING id) SELECT id FROM a",
+/// What they write stays.
+const WAYS: [Way; 10] = [
+    Way::Query("SELECT idgen_next()"),
+    Way::Query("SELECT idgen_next()"),
+    Way::Query("SELECT idgen_next_many(2000)"),
+    Way::Query("SELECT idgen_next() FROM generate_series(1, 500)"),
+    Way::Query("INSERT INTO t SELECT FROM generate_series(1, 20) RETURNING id"),
+    Way::Query("SELECT unnest(in_a_loop(100))"),
+    Way::Query("SELECT id FROM (SELECT idgen_next() AS id FROM wide) x"),
+    Way::Query("WITH a AS (INSERT INTO t DEFAULT VALUES RETURNING id) SELECT id FROM a"),
+    Way::Pipeline("SELECT idgen_next()", 20),
+    Way::Copy(200),
 ];
+
+/// Generators by name, beside that of the server.
+const GENERATORS: [(&str, &str); 4] = [
+    ("snowflake", "'snowflake'"),
+    (STREAMS, "'timestamp_machine_backend'"),
+    ("counter_50", "'counter', flush_every => 50"),
+    ("counter_1000", "'counter', flush_every => 1000"),
+];
+
+/// Its sessions promise no order between them.
+const STREAMS: &str = "streams";
 
 const SCHEMA: &str = "
     CREATE TABLE t (id bigint DEFAULT idgen_next() PRIMARY KEY);
@@ -102,7 +115,11 @@ struct Pair {
 impl Pair {
     fn new() -> Pair {
         let primary = Cluster::running(&format!("{IDGEN}{SETTINGS}"));
-        primary.connect("postgres").batch_execute(&format!("CREATE EXTENSION idgen; {SCHEMA}")).unwrap();
+        let mut client = primary.connect("postgres");
+        client.batch_execute(&format!("CREATE EXTENSION idgen; {SCHEMA} {COPIED}")).unwrap();
+        for (name, arguments) in GENERATORS {
+            client.batch_execute(&format!("SELECT idgen_create_generator('{name}', {arguments})")).unwrap();
+        }
         let mut standby = primary.standby("s");
         standby.start();
         primary.reconfigure("synchronous_standby_names = 'FIRST 1 (s)'");
@@ -229,14 +246,24 @@ fn ids_stay_unique_and_ordered_through_a_long_storm_of_random_faults() {
     pair.primary.longest_life = Duration::from_secs(seconds + 600);
     pair.standby.longest_life = pair.primary.longest_life;
     let history = History::new();
+    let generators = GENERATORS.map(|(name, _)| (name, History::new()));
     let (began, mut faults) = (Instant::now(), BTreeMap::<Fault, u32>::new());
     while began.elapsed() < Duration::from_secs(seconds) {
         wait_until("the primary gives ids", || {
             pair.primary.try_connect("postgres").is_ok_and(|mut client| client.query_one(crate::NEXT, &[]).is_ok())
         });
-        let mut load = Load::start(&pair.primary, &history, "pair", 2, QUERIES.choose(&mut random).unwrap());
+        let mut load = Load::start(&pair.primary, &history, "pair", 2, *WAYS.choose(&mut random).unwrap());
         for _ in 0..2 {
-            load.add(&pair.primary, &history, "pair", "postgres", 1, QUERIES.choose(&mut random).unwrap());
+            load.add(&pair.primary, &history, "pair", "postgres", 1, *WAYS.choose(&mut random).unwrap());
+        }
+        for (name, history) in generators.choose_multiple(&mut random, 2) {
+            for ids in
+                ["idgen_next('{}') FROM generate_series(1, 70)", "idgen_next_many('{}', 300)", "idgen_next('{}')"]
+            {
+                let server = if *name == STREAMS { history.callers().len().to_string() } else { "pair".into() };
+                let query = format!("SELECT {}", ids.replace("{}", name));
+                load.add(&pair.primary, history, &server, "postgres", 1, &query);
+            }
         }
         load.flow(random.random_range(20..200));
         let fault = *FAULTS.choose(&mut random).unwrap();
@@ -250,4 +277,9 @@ fn ids_stay_unique_and_ordered_through_a_long_storm_of_random_faults() {
     faults.iter().for_each(|(fault, times)| println!("  {times:4} {fault:?}"));
     println!("{report}");
     report.assert_clean();
+    for (name, history) in &generators {
+        let report = check(history, &PLAIN);
+        println!("{name}: {report}");
+        report.assert_clean();
+    }
 }
