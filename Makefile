@@ -75,7 +75,7 @@ test:
 # features of its dependencies are always the same. So the library is built together with the tests, and in their profile.
 test-pure:
 	cargo clippy --release --all-targets $(FEATURES) -- -D warnings
-	cargo test --release $(FEATURES) --lib --test models
+	cargo test --release $(FEATURES) --lib --test models --test simulation
 
 test-one: TARGETS = --lib --test clusters
 test-one: install
@@ -101,12 +101,15 @@ test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
 
 # One long storm of random faults; STORM_SEED=N repeats one.
+# Then as many simulated worlds as SIMULATION_SEEDS says.
 MINUTES ?= 30
+SIMULATION_SEEDS ?= 100000
 soak:
 	$(in_private_tree) STORM_SECONDS=$$(($(MINUTES) * 60)) $(MAKE) test-soak
 
 test-soak:
 	cargo test --release $(FEATURES) --test storms soak -- --nocapture
+	SIMULATION_SEEDS=$(SIMULATION_SEEDS) cargo test --release $(FEATURES) --test simulation promise -- --nocapture
 
 # Each kill is followed by a restart: about a second.
 KILLS ?= 1000

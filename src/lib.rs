@@ -29,6 +29,7 @@ mod label;
 mod machine_clock;
 pub mod mechanism;
 mod places;
+pub mod protocol;
 mod register;
 mod settings;
 mod shmem;

@@ -1,0 +1,237 @@
+//! Servers, an authority that fails over, and a network that loses, delays, repeats and reorders, all from a seed: the
+//! protocols of src/protocol/ in a deterministic simulation, and mutants of them, each of which must be caught.
+//!
+//! `SIMULATION_SEED=N` replays one world of 50 servers, `SIMULATION_SEEDS=N` runs so many. The table of
+//! docs/many-servers.md is printed by `cargo test --release --test simulation table -- --ignored --nocapture`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+/// What src/protocol/ finds of src/mechanism/.
+mod mechanism {
+    pub type Micros = i64;
+    pub const SECOND: Micros = 1_000_000;
+}
+
+use mechanism::{Micros, SECOND};
+
+// For cargo fmt, which does not look into what is included.
+#[cfg(any())]
+mod authority;
+#[cfg(any())]
+mod world;
+
+/// What is simulated.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    seed: u64,
+    servers: usize,
+    length: Micros,
+    /// Between rounds of gossip.
+    interval: Micros,
+    /// The longest that a message takes that is not slow, that a caller pauses, and within what all servers start.
+    delay: Micros,
+    pause: Micros,
+    spread: Micros,
+    /// Nothing happens but calls and gossip; the last server starts late, and with the number of the first.
+    calm: bool,
+    duplicate: bool,
+    fault: Option<Fault>,
+}
+
+/// A rule left out of what is done around the protocols.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    AnswerBeforeStandby,
+    KeepDrag,
+}
+
+/// A world in which everything happens.
+fn storm(seed: u64, servers: usize) -> Plan {
+    Plan {
+        seed,
+        servers,
+        length: 12 * SECOND,
+        interval: SECOND / 2,
+        delay: 20_000,
+        pause: SECOND / 2,
+        spread: SECOND,
+        calm: false,
+        duplicate: false,
+        fault: None,
+    }
+}
+
+/// `simulated!(name, "file.rs": "text" => "other text", ...)`: the protocols, with texts exchanged, in their world.
+macro_rules! simulated {
+    ($(#[$attribute:meta])* $name:ident $(, $file:tt: $from:tt => $to:tt)*) => {
+        $(#[$attribute])*
+        mod $name {
+            copy::protocol! { protocol $(, $file: $from => $to)* }
+            include!("world.rs");
+            include!("authority.rs");
+        }
+    };
+}
+
+simulated!(real);
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Runs worlds of so many servers; all must hold what is promised, and enough must have happened.
+fn storms(seeds: std::ops::Range<u64>, servers: usize) {
+    let started = std::time::Instant::now();
+    let mut all = real::Counts::default();
+    for seed in seeds.clone() {
+        let mut world = real::World::new(storm(seed, servers));
+        if let Some(broken) = world.run() {
+            panic!(
+                "{broken}\nreplay: SIMULATION_SEED={seed} SIMULATION_SERVERS={servers} cargo test --release --test simulation replay"
+            );
+        }
+        let counts = world.counts;
+        all.ids += counts.ids;
+        all.strict += counts.strict;
+        all.blocks += counts.blocks;
+        all.grants += counts.grants;
+        all.promotions += counts.promotions;
+        all.clones += counts.clones;
+        all.messages += counts.messages;
+    }
+    println!(
+        "{} worlds of {servers} servers in {:.1} s: {all:?}",
+        seeds.end - seeds.start,
+        started.elapsed().as_secs_f32()
+    );
+    let n = seeds.end - seeds.start;
+    let happened = [all.ids > n * 100, all.strict > n * 10, all.blocks > n * 10, all.grants > n, all.promotions > n];
+    assert!(n < 10 || happened == [true; 5], "too little happened");
+}
+
+#[test]
+fn many_worlds_of_fifty_servers_keep_every_promise() {
+    storms(0..number("SIMULATION_SEEDS").unwrap_or(1000), 50);
+}
+
+#[test]
+fn ten_worlds_of_a_thousand_servers_keep_every_promise() {
+    storms(0..number("SIMULATION_SEEDS").map_or(10, |seeds| seeds / 1000), 1000);
+}
+
+#[test]
+fn a_seed_gives_the_same_world_again() {
+    for seed in 0..5 {
+        let mut worlds = [(); 2].map(|_| real::World::new(storm(seed, 50)));
+        assert_eq!(worlds[0].run(), worlds[1].run());
+        assert_eq!(worlds[0].counts, worlds[1].counts);
+    }
+}
+
+#[test]
+fn replay() {
+    if let Some(seed) = number("SIMULATION_SEED") {
+        storms(seed..seed + 1, number("SIMULATION_SERVERS").unwrap_or(50) as usize);
+    }
+}
+
+/// Runs worlds until one breaks the promise that `claim` is a part of.
+macro_rules! caught {
+    ($world:ident, $fault:expr, $claim:literal) => {
+        let broken = (0..400).find_map(|seed| {
+            let plan = Plan { fault: $fault, ..storm(seed, 20) };
+            $world::World::new(plan).run().filter(|broken| broken.contains($claim)).map(|broken| (seed, broken))
+        });
+        let (seed, broken) = broken.expect("not caught");
+        println!("caught by seed {seed} {broken}");
+    };
+}
+
+/// `faulty!(name, FAULT, "claim")`: with the fault the claim does not hold.
+macro_rules! faulty {
+    ($name:ident, $fault:expr, $claim:literal) => {
+        #[test]
+        fn $name() {
+            caught!(real, Some($fault), $claim);
+        }
+    };
+}
+
+faulty!(answered_before_the_standby_had_it, Fault::AnswerBeforeStandby, "overlaps");
+faulty!(given_a_block_before_the_standby_had_it, Fault::AnswerBeforeStandby, "both used the block");
+faulty!(drag_kept_in_the_clock, Fault::KeepDrag, "the clock of server");
+
+/// `mutant!(name, "claim", "file.rs": "text" => "other text")`: the claim does not hold with the texts exchanged.
+macro_rules! mutant {
+    ($name:ident, $claim:literal, $file:tt: $from:tt => $to:tt) => {
+        simulated!(#[allow(dead_code, clippy::all)] $name, $file: $from => $to);
+
+        #[test]
+        fn $name() {
+            caught!($name, None, $claim);
+        }
+    };
+}
+
+mutant!(old_grant_kept_over_promotion, "both gave ids",
+    "grants.rs": "kept.filter(|kept| kept.me == me)" => "kept");
+mutant!(stale_renewal_accepted_after_release, "both gave ids",
+    "grants.rs": "None if row.epoch > self.epoch =>" => "None =>");
+mutant!(released_under_an_earlier_epoch, "overlaps",
+    "grants.rs": "if row.holder != holder || row.epoch != epoch" => "if row.holder != holder");
+mutant!(granted_not_from_the_old_until, "overlaps",
+    "grants.rs": "from: until(machine)," => "from: 0,");
+mutant!(lease_not_waited_for, "strict id too low",
+    "lease.rs": "self.from <= boot && " => "");
+mutant!(served_beyond_the_lease, "strict id too low",
+    "lease.rs": " && boot < self.until" => "");
+mutant!(late_ticket_served, "strict id too low",
+    "tickets.rs": "flight.number == number" => "flight.number >= number");
+mutant!(old_blocks_kept_over_promotion, "both used the block",
+    "blocks.rs": "(self.me, self.current, self.next) = (me, None, None)" => "self.me = me");
+mutant!(repeated_block_accepted, "counted",
+    "blocks.rs": "block.first <= self.highest || " => "");
+mutant!(followed_however_far, "was dragged",
+    "gossip.rs": "message.reach <= limit" => "message.reach <= limit.max(Micros::MAX)");
+mutant!(bound_stated_from_the_answer, "below one of",
+    "gossip.rs": "peer.covered.max(asked)" => "peer.covered.max(Some(now.boot))");
+
+/// A calm world with gossip every 100 ms, a way of up to 1 ms, and the last server given the number of the first.
+fn calm(servers: usize, length: Micros) -> Plan {
+    Plan { length, interval: SECOND / 10, delay: 1000, calm: true, duplicate: true, ..storm(1, servers) }
+}
+
+#[test]
+fn a_machine_id_given_twice_is_found_and_turned_round_within_five_intervals() {
+    for servers in [2, 3, 5, 50, 1000] {
+        let (found, turned, _) = real::World::new(calm(servers, 5 * SECOND)).measure();
+        assert!(found.is_some_and(|found| found <= 5 * SECOND / 10), "{servers} servers: found after {found:?} us");
+        assert!(
+            turned.is_some_and(|turned| turned <= 5 * SECOND / 10),
+            "{servers} servers: turned after {turned:?} us"
+        );
+    }
+}
+
+#[test]
+#[ignore = "prints a table for docs/many-servers.md"]
+fn table() {
+    println!(
+        "| servers | messages a server a second | machine id given twice: found after | taken over after | order bound: middle | 99 of 100 | worst |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|--:|");
+    for servers in [5, 50, 1000] {
+        let mut world = real::World::new(calm(servers, 20 * SECOND));
+        let (found, turned, mut bounds) = world.measure();
+        let messages = world.counts.gossip / servers as u64 / 20;
+        bounds.sort_unstable();
+        let ms = |micros: Micros| match micros {
+            Micros::MAX => "unknown".into(),
+            _ => format!("{} ms", (micros + 500) / 1000),
+        };
+        let (found, turned) = (found.map_or("-".into(), ms), turned.map_or("-".into(), ms));
+        let [middle, most, worst] =
+            [bounds.len() / 2, bounds.len() * 99 / 100, bounds.len() - 1].map(|place| ms(bounds[place]));
+        println!("| {servers} | {messages} | {found} | {turned} | {middle} | {most} | {worst} |");
+    }
+}

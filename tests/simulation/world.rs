@@ -1,0 +1,799 @@
+// One simulated world: servers, an authority with its standby, a network that does anything, and what they promise.
+// Everything follows from the seed. Servers and authority are the protocols; what src/worker.rs and the authority's SQL
+// functions do around them is written down here a second time.
+//
+// Included once for the protocols as they stand and once for each mutant.
+
+use super::{Fault, Plan};
+use protocol::{
+    Micros, SECOND,
+    blocks::{Block, Blocks},
+    gossip::{Gossip, Now, Settings},
+    grants::{self, Ask, Change, Incarnation, Limits, Member, Row},
+    lease::Lease,
+    message::{Claim, Message},
+    tickets::{Request, Run, Ticket, Tickets},
+};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use std::{cmp::Reverse, collections::BinaryHeap, collections::HashMap};
+
+const NOON: Micros = 1_800_000_000 * SECOND;
+const LEAD: Micros = 4 * SECOND;
+const BORROW: Micros = SECOND;
+const OFFSET: Micros = 10 * SECOND;
+const BLOCK: u64 = 20;
+
+/// Nodes of the authority have addresses from here on.
+const NODES: usize = 1 << 20;
+
+/// The machine id of the authority's strict ids.
+const AUTHORITY: u64 = 0;
+
+/// Of a layout with ticks of a millisecond.
+fn stamp_at(at: Micros) -> u64 {
+    (at.max(0) as u64 / 1000) << 12
+}
+
+fn tick_start(stamp: u64) -> Micros {
+    (stamp >> 12) as Micros * 1000
+}
+
+fn tick_end(stamp: u64) -> Micros {
+    tick_start(stamp) + 1000
+}
+
+/// The first edge of a tick at or after `at`.
+fn edge(at: Micros) -> Micros {
+    (at + 999) / 1000 * 1000
+}
+
+/// The clocks of a machine, the effective clock, and the words of a generator.
+#[derive(Clone, Default)]
+struct Machine {
+    /// Boot-time clock at true time 0, and parts in a million by which it is fast.
+    zero: Micros,
+    fast: Micros,
+    /// Wall clock less boot-time clock.
+    wall: Micros,
+    offset: Micros,
+    floor: Micros,
+    /// On disk.
+    horizon: Micros,
+    last: u64,
+    /// Up to where ids are permitted: horizon and grant.
+    limit: Micros,
+    followed: Micros,
+}
+
+impl Machine {
+    fn boot(&self, time: Micros) -> Micros {
+        self.zero + time + time * self.fast / 1_000_000
+    }
+
+    fn now(&self, time: Micros) -> Now {
+        let boot = self.boot(time);
+        Now { boot, wall: boot + self.wall, reach: tick_end(self.last) }
+    }
+
+    fn clock(&self, time: Micros) -> Micros {
+        self.boot(time) + self.offset
+    }
+
+    /// Shared memory begins anew; the horizon is what is known.
+    fn start(&mut self, time: Micros) {
+        let boot = self.boot(time);
+        let stood = if self.horizon == 0 { self.wall } else { self.horizon - LEAD - boot };
+        self.offset = self.wall.max(stood);
+        (self.floor, self.limit, self.followed) = (self.horizon, 0, boot);
+        self.last = stamp_at(edge(self.horizon)).max(1) - 1;
+    }
+
+    /// Follows the wall clock; where the horizon moves to, if it is due.
+    fn follow(&mut self, time: Micros) -> Option<Micros> {
+        let boot = self.boot(time);
+        let slowest = self.offset - (boot - self.followed) / 10;
+        self.floor = self.floor.max(boot + self.offset);
+        self.offset = if self.wall > self.offset { self.wall } else { self.wall.max(slowest) };
+        self.followed = boot;
+        let target = (boot + self.offset + LEAD).max(tick_end(self.last) + LEAD / 8);
+        (self.horizon < target - LEAD / 2).then_some(target.max(self.horizon))
+    }
+
+    fn raise(&mut self, reach: Micros) {
+        self.last = self.last.max(stamp_at(edge(reach)).max(1) - 1);
+        self.floor = self.floor.max(reach);
+    }
+
+    fn take(&mut self, time: Micros, want: u64) -> Option<Run> {
+        let now = self.clock(time);
+        let first = stamp_at(now).max(self.last + 1);
+        let latest = now.max(self.floor) + BORROW;
+        let limit = stamp_at(self.limit);
+        if first >= limit || tick_start(first) > latest {
+            return None;
+        }
+        let count = want.min(limit - first);
+        self.last = first + count - 1;
+        Some(Run { first, count, machine: 0 })
+    }
+}
+
+/// A caller that may wait for a strict id.
+#[derive(Clone, Copy, Default)]
+struct Caller {
+    generation: u32,
+    waits: bool,
+    /// The highest strict id that anyone had when it called.
+    above: u64,
+}
+
+#[derive(Clone)]
+struct Server {
+    up: bool,
+    life: u32,
+    /// Clock not off by more than half a second, never stepped.
+    healthy: bool,
+    /// Started once, and the clock found right.
+    fresh: bool,
+    cut_in: bool,
+    cut_out: bool,
+    machine: Machine,
+    member: Member,
+    gossip: Gossip,
+    started: Micros,
+    next_round: Micros,
+    tickets: Tickets2,
+    callers: [Caller; 4],
+    node: usize,
+    answered: Micros,
+    blocks: Blocks,
+    used: u64,
+    counted: u64,
+    asked_block: Micros,
+    /// The highest id given, and when.
+    given: u64,
+    history: Vec<(Micros, u64)>,
+}
+
+/// Tickets are never copied with a server.
+#[derive(Default)]
+struct Tickets2(Tickets);
+
+impl Clone for Tickets2 {
+    fn clone(&self) -> Self {
+        Tickets2::default()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Record {
+    Row(Row),
+    Horizon(Micros),
+    Block(u64),
+}
+
+/// One PostgreSQL server of the authority.
+struct Node {
+    up: bool,
+    life: u32,
+    paused: Micros,
+    machine: Machine,
+    log: Vec<Record>,
+    book: Vec<Row>,
+    block: u64,
+    /// In recovery, following that node.
+    follows: Option<usize>,
+    /// Who must acknowledge; `acked` records it has.
+    standby: Option<usize>,
+    acked: usize,
+    lease: Lease,
+    /// What waits for records to be durable.
+    answers: Vec<(usize, Packet)>,
+    moves: Vec<(usize, Micros, Micros)>,
+}
+
+#[derive(Clone)]
+enum Body {
+    Ask(Ask, Incarnation, Micros),
+    Row(Row),
+    NotHeld(u64),
+    Strict(Request),
+    Run(u64, Run),
+    Refused(u64),
+    WantBlock(u64, Incarnation),
+    Block(Block, Incarnation),
+    Question(Message, Micros),
+    Answer(Message, Micros),
+}
+
+#[derive(Clone)]
+struct Packet {
+    from: usize,
+    to: usize,
+    /// The life of the server that asks: an answer finds no other.
+    life: u32,
+    body: Body,
+}
+
+enum Event {
+    Work(usize, u32),
+    Call(usize, u32),
+    Node(usize, u32),
+    Deliver(Packet),
+    /// So many records have come from one node to the other.
+    Replicate(usize, usize, usize),
+    Acknowledge(usize, usize, usize),
+    Promote(usize, u32),
+    Attach(usize, u32),
+    Start(usize, u32),
+    Chaos,
+}
+
+struct Timed(Micros, u64, Event);
+
+impl PartialEq for Timed {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Timed {}
+impl PartialOrd for Timed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Timed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// Who gave stamps under a machine id: a server or node, under which epoch, and from where to where.
+struct Span {
+    owner: (usize, u64),
+    low: u64,
+    high: u64,
+}
+
+pub struct World {
+    plan: Plan,
+    random: SmallRng,
+    time: Micros,
+    events: BinaryHeap<Reverse<Timed>>,
+    sequence: u64,
+    servers: Vec<Server>,
+    nodes: Vec<Node>,
+    limits: Limits,
+    by_hand: bool,
+    loss: f64,
+    slow: f64,
+    hours: bool,
+    drags: bool,
+    /// The longest way of a record to the standby, and of its acknowledgement.
+    lag: Micros,
+    settings: Settings,
+    // What the checks know.
+    spans: HashMap<u64, Vec<Span>>,
+    granted: HashMap<u64, Vec<Row>>,
+    block_of: HashMap<u64, usize>,
+    strict: u64,
+    broken: Option<String>,
+    pub counts: Counts,
+}
+
+/// What happened, so that a world in which nothing happens is not taken for a right one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    pub ids: u64,
+    pub strict: u64,
+    pub blocks: u64,
+    pub grants: u64,
+    pub promotions: u64,
+    pub clones: u64,
+    pub messages: u64,
+    pub gossip: u64,
+}
+
+impl World {
+    pub fn new(plan: Plan) -> World {
+        let mut random = SmallRng::seed_from_u64(plan.seed);
+        let calm = plan.calm;
+        let mut world = World {
+            time: 0,
+            events: BinaryHeap::new(),
+            sequence: 0,
+            servers: vec![],
+            nodes: vec![],
+            limits: Limits {
+                machines: 1..=plan.servers as u64 + 3,
+                length: random.random_range(2..8) * SECOND,
+                max_clock_offset: OFFSET,
+            },
+            by_hand: calm || random.random_ratio(1, 5),
+            loss: if calm { 0.0 } else { [0.0, 0.01, 0.1][random.random_range(0..3)] },
+            slow: if calm { 0.0 } else { [0.0, 0.02, 0.2][random.random_range(0..3)] },
+            drags: random.random_ratio(1, 3),
+            lag: [5000, 300_000][random.random_range(0..2)],
+            hours: !calm && random.random_ratio(1, 4),
+            settings: Settings { interval: plan.interval, max_clock_offset: OFFSET },
+            spans: HashMap::new(),
+            granted: HashMap::new(),
+            block_of: HashMap::new(),
+            strict: 0,
+            broken: None,
+            counts: Counts::default(),
+            random,
+            plan,
+        };
+        for place in 0..plan.servers {
+            world.add_server(place);
+        }
+        world.add_node(None);
+        world.attach(0);
+        if !calm {
+            world.after(SECOND, Event::Chaos);
+        }
+        world
+    }
+
+    /// Runs it; the first promise that was broken, if any.
+    pub fn run(&mut self) -> Option<String> {
+        while self.broken.is_none() && self.step() {}
+        self.broken.take()
+    }
+
+    /// Runs a calm world in which the last server has the number of the first. When it starts, the first refuses it or
+    /// is refused, and how long after it took over the number the first is refused; then the order bounds.
+    pub fn measure(&mut self) -> (Option<Micros>, Option<Micros>, Vec<Micros>) {
+        let last = self.plan.servers - 1;
+        let (mut found, mut turned, mut taken) = (None, None, 0);
+        while self.step() {
+            let refused = |world: &World, place: usize| {
+                let server = &world.servers[place];
+                server.up && server.gossip.refused_by(server.machine.boot(world.time)).is_some()
+            };
+            if found.is_none() && (refused(self, last) || refused(self, 0)) {
+                found = Some(self.time - self.plan.length / 2);
+            }
+            if found.is_some() && taken == 0 && self.time > self.plan.length * 3 / 4 {
+                taken = self.time;
+                self.servers[last].gossip.take_over();
+            }
+            if taken != 0 && turned.is_none() && refused(self, 0) {
+                turned = Some(self.time - taken);
+            }
+        }
+        let bound = |server: &Server| {
+            let boot = server.machine.boot(self.time);
+            server
+                .gossip
+                .peers()
+                .map(|peer| peer.covered.map_or(Micros::MAX, |covered| boot - covered))
+                .collect::<Vec<_>>()
+        };
+        (found, turned, self.servers.iter().flat_map(bound).collect())
+    }
+
+    fn step(&mut self) -> bool {
+        let Some(Reverse(Timed(time, _, event))) = self.events.pop() else { return false };
+        if time > self.plan.length {
+            return false;
+        }
+        self.time = time;
+        match event {
+            Event::Work(place, life) if self.lives(place, life) => self.work(place),
+            Event::Call(place, life) if self.lives(place, life) => self.call(place),
+            Event::Start(place, life) if self.servers[place].life == life => self.start(place),
+            Event::Deliver(packet) if packet.to >= NODES => self.serve(packet),
+            Event::Deliver(packet) => self.hear(packet),
+            Event::Node(node, life) if self.is_primary(node, life) => self.work_node(node),
+            Event::Replicate(from, to, count) => self.replicate(from, to, count),
+            Event::Acknowledge(from, to, count) => self.acknowledge(from, to, count),
+            Event::Promote(node, life) if self.nodes[node].life == life => self.promote(node),
+            Event::Attach(node, life) if self.is_primary(node, life) => self.attach(node),
+            Event::Chaos => self.chaos(),
+            _ => (),
+        }
+        true
+    }
+
+    fn after(&mut self, wait: Micros, event: Event) {
+        self.sequence += 1;
+        self.events.push(Reverse(Timed(self.time + wait, self.sequence, event)));
+    }
+
+    fn claim(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds && self.broken.is_none() {
+            self.broken = Some(format!("at {} us: {}", self.time, what()));
+        }
+    }
+
+    // The network.
+
+    fn send(&mut self, from: usize, to: usize, life: u32, body: Body) {
+        let cut = |place: usize, way: fn(&Server) -> bool| self.servers.get(place).is_some_and(way);
+        if cut(from, |server| server.cut_out) || cut(to, |server| server.cut_in) || self.random.random_bool(self.loss) {
+            return;
+        }
+        let packet = Packet { from, to, life, body };
+        if self.random.random_bool(self.slow / 2.0) {
+            let wait = self.random.random_range(0..4 * SECOND);
+            self.after(wait, Event::Deliver(packet.clone()));
+        }
+        let wait = self.delay();
+        self.after(wait, Event::Deliver(packet));
+    }
+
+    fn delay(&mut self) -> Micros {
+        let longest = if self.random.random_bool(self.slow) { 4 * SECOND } else { self.plan.delay };
+        self.random.random_range(longest / 10..=longest)
+    }
+
+    // Servers.
+
+    fn clocks(&mut self) -> Machine {
+        let zero = self.random.random_range(0..1000 * SECOND);
+        let fast = self.random.random_range(-100..=100);
+        // Most are right, some a few seconds off, few wildly.
+        let off = match self.random.random_range(0..20) {
+            _ if self.plan.calm => self.random.random_range(-100_000..=100_000),
+            0 if self.hours => self.random.random_range(-3600 * SECOND..3600 * SECOND),
+            1..=2 if self.drags => self.random.random_range(-9 * SECOND..9 * SECOND),
+            _ => self.random.random_range(-SECOND / 2..SECOND / 2),
+        };
+        Machine { zero, fast, wall: NOON - zero + off, ..Machine::default() }
+    }
+
+    fn add_server(&mut self, place: usize) {
+        let me = Incarnation { system: place as u64, timeline: 1, nonce: place as u64 };
+        let machine = self.clocks();
+        let healthy = (machine.wall + machine.zero - NOON).abs() <= SECOND / 2;
+        // By hand, the last of a calm world has a number that is given.
+        let number = if self.plan.duplicate && place == self.plan.servers - 1 { 1 } else { place as u64 + 1 };
+        let claim = Claim { machine: number, by: me, epoch: u64::from(!self.by_hand), ..Claim::default() };
+        self.servers.push(Server {
+            up: false,
+            life: 0,
+            healthy,
+            fresh: true,
+            cut_in: false,
+            cut_out: false,
+            machine,
+            member: Member::new(me),
+            gossip: Gossip::start(claim, self.settings, 0),
+            started: 0,
+            next_round: 0,
+            tickets: Tickets2::default(),
+            callers: [Caller::default(); 4],
+            node: 0,
+            answered: 0,
+            blocks: Blocks::new(me, 0, &(BLOCK..=8 * BLOCK)),
+            used: 0,
+            counted: 0,
+            asked_block: 0,
+            given: 0,
+            history: vec![],
+        });
+        let late = self.plan.duplicate && place == self.plan.servers - 1;
+        let wait = if late { self.plan.length / 2 } else { self.random.random_range(0..=self.plan.spread) };
+        self.after(wait, Event::Start(place, 0));
+    }
+
+    fn lives(&self, place: usize, life: u32) -> bool {
+        self.servers[place].up && self.servers[place].life == life
+    }
+
+    fn start(&mut self, place: usize) {
+        let time = self.time;
+        let server = &mut self.servers[place];
+        server.up = true;
+        server.started = time;
+        server.machine.start(time);
+        let now = server.machine.now(time);
+        let mut me = server.gossip.me;
+        if me.since == 0 {
+            me.since = now.wall;
+        }
+        server.gossip = Gossip::start(me, self.settings, now.boot);
+        server.member = Member::start(me.by, Some(server.member.clone()));
+        server.blocks.become_incarnation(me.by);
+        server.tickets = Tickets2::default();
+        for caller in &mut server.callers {
+            (caller.generation, caller.waits) = (caller.generation + 1, false);
+        }
+        if let Some(held) = server.member.held {
+            server.machine.raise(held.from);
+        }
+        let life = server.life;
+        self.after(0, Event::Work(place, life));
+        self.after(SECOND / 4, Event::Call(place, life));
+    }
+
+    fn work(&mut self, place: usize) {
+        let time = self.time;
+        let (by_hand, life) = (self.by_hand, self.servers[place].life);
+        let server = &mut self.servers[place];
+        if let Some(target) = server.machine.follow(time) {
+            server.machine.horizon = target;
+        }
+        open(server, by_hand);
+        let clock = server.machine.clock(time);
+        let (ask, me, node) = (server.member.ask(clock), server.gossip.me.by, server.node);
+        if server.tickets.0.len().1 > 0 && time - server.answered > SECOND {
+            server.tickets.0.lost();
+            server.answered = time;
+            self.reconnect(place);
+        }
+        if let Some(ask) = ask.filter(|_| !by_hand) {
+            self.send(place, NODES + node, life, Body::Ask(ask, me, clock));
+            if self.random.random_ratio(1, 8) {
+                self.reconnect(place);
+            }
+        }
+        self.ask_block(place);
+        self.pump(place);
+        self.check_clock(place);
+        if time >= self.servers[place].next_round {
+            self.servers[place].next_round = time + self.settings.interval;
+            self.gossip(place);
+        }
+        let wait = self.settings.interval.min(SECOND / 4);
+        self.after(wait, Event::Work(place, life));
+    }
+
+    /// As `target_session_attrs=read-write` does: any node that is not in recovery.
+    fn reconnect(&mut self, place: usize) {
+        let up: Vec<usize> =
+            (0..self.nodes.len()).filter(|node| self.is_primary(*node, self.nodes[*node].life)).collect();
+        if !up.is_empty() {
+            self.servers[place].node = up[self.random.random_range(0..up.len())];
+        }
+    }
+
+    fn call(&mut self, place: usize) {
+        let life = self.servers[place].life;
+        match self.random.random_range(0..10) {
+            0..=3 => self.give(place),
+            4..=7 => self.wait_strict(place),
+            8 => self.use_block(place),
+            _ => {
+                let slot = self.random.random_range(0..4);
+                let server = &mut self.servers[place];
+                server.tickets.0.cancel(slot, server.callers[slot as usize].generation);
+                server.callers[slot as usize].waits = false;
+            }
+        }
+        let wait = self.random.random_range(0..=self.plan.pause);
+        self.after(wait, Event::Call(place, life));
+    }
+
+    fn give(&mut self, place: usize) {
+        let (time, by_hand) = (self.time, self.by_hand);
+        let want = self.random.random_range(1..4);
+        let server = &mut self.servers[place];
+        let boot = server.machine.boot(time);
+        let claim = server.gossip.me;
+        if !server.gossip.is_ready(boot) || server.gossip.refused_by(boot).is_some() {
+            return;
+        }
+        let (machine, epoch) = match server.member.held {
+            Some(held) => (held.machine, held.epoch),
+            None if by_hand => (claim.machine, 0),
+            None => return,
+        };
+        let Some(run) = server.machine.take(time, want) else { return };
+        let end = run.first + run.count - 1;
+        let before = std::mem::replace(&mut server.given, end);
+        server.history.push((time, end));
+        let inside = by_hand
+            || server.member.held.is_some_and(|held| held.from <= tick_start(run.first) && tick_end(end) <= held.until);
+        let ahead = tick_start(end) - NOON - time;
+        let right = server.healthy && self.plan.length < 3600 * SECOND;
+        self.counts.ids += run.count;
+        self.claim(run.first > before, || format!("server {place} gave {} after {before}", run.first));
+        self.claim(inside, || format!("server {place} gave {} outside its grant of {machine}", run.first));
+        self.claim(!right || ahead <= OFFSET + 5 * SECOND, || format!("server {place} was dragged {ahead} us ahead"));
+        self.span(machine, (place, epoch), run.first, end);
+        self.check_order(place);
+    }
+
+    /// Stamps under one machine id: of each owner they lie apart from all others'. Each owner's increase, so none is
+    /// given twice.
+    fn span(&mut self, machine: u64, owner: (usize, u64), first: u64, end: u64) {
+        // Given by hand to two: gossip finds it, but nothing prevents it.
+        let twice = self.by_hand && machine != AUTHORITY && (self.plan.duplicate || self.counts.clones > 0);
+        let spans = self.spans.entry(machine).or_default();
+        let place = spans.iter().position(|span| span.owner == owner).unwrap_or_else(|| {
+            spans.push(Span { owner, low: first, high: end });
+            spans.len() - 1
+        });
+        let grows = spans[place].high < first || spans[place].low == first;
+        spans[place].high = end;
+        let (low, high) = (spans[place].low, end);
+        let other =
+            spans.iter().enumerate().find(|(other, span)| *other != place && span.low <= high && low <= span.high);
+        let other = other.map(|(_, span)| span.owner);
+        self.claim(grows, || format!("{owner:?} did not increase under machine id {machine}"));
+        self.claim(twice || other.is_none(), || {
+            format!("{owner:?} and {other:?} both gave ids of machine id {machine}")
+        });
+    }
+
+    /// The bounds that the view states hold: all that others gave before is below what this server gives now.
+    fn check_order(&mut self, place: usize) {
+        if self.random.random_range(0..8) > 0 {
+            return;
+        }
+        let server = &self.servers[place];
+        let boot = server.machine.boot(self.time);
+        let mut wrong = None;
+        for peer in server.gossip.peers() {
+            let Some(covered) = peer.covered else { continue };
+            let age = boot - covered;
+            let before = self.time - age - age / 500 - 5000;
+            let other = peer.claim.by.nonce as usize;
+            let Some(history) = self.servers.get(other).map(|server| &server.history) else { continue };
+            let count = history.partition_point(|(at, _)| *at <= before);
+            if count > 0 && history[count - 1].1 >= server.given {
+                wrong = Some((other, age));
+            }
+        }
+        self.claim(wrong.is_none(), || format!("server {place} gave an id below one of (server, bound) {wrong:?}"));
+    }
+
+    /// A right clock is never dragged, whatever the stamps.
+    fn check_clock(&mut self, place: usize) {
+        let server = &self.servers[place];
+        let ahead = server.machine.clock(self.time) - NOON - self.time;
+        let right = !(server.healthy && server.fresh) || ahead <= SECOND;
+        self.claim(right, || format!("the clock of server {place} was dragged {ahead} us ahead"));
+    }
+
+    fn gossip(&mut self, place: usize) {
+        let (time, random) = (self.time, self.random.random());
+        let others = self.servers.len() - 1;
+        let server = &mut self.servers[place];
+        let now = server.machine.now(time);
+        let chosen = server.gossip.round(others, random, now.boot);
+        let (message, life) = (server.gossip.message(now, None), server.life);
+        for pick in chosen {
+            let to = if pick < place { pick } else { pick + 1 };
+            self.send(place, to, life, Body::Question(message.clone(), now.boot));
+        }
+    }
+
+    fn hear_gossip(&mut self, place: usize, message: &Message, asked: Option<Micros>) {
+        let (time, fault) = (self.time, self.plan.fault);
+        let server = &mut self.servers[place];
+        let now = server.machine.now(time);
+        if let Some(reach) = server.gossip.hear(message, asked, now) {
+            server.machine.raise(reach);
+            if fault == Some(Fault::KeepDrag) {
+                server.machine.offset = server.machine.offset.max(reach - now.boot);
+            }
+        }
+    }
+
+    fn hear(&mut self, packet: Packet) {
+        let (time, place, by_hand) = (self.time, packet.to, self.by_hand);
+        let question = matches!(packet.body, Body::Question(..));
+        if !self.servers[place].up || !question && self.servers[place].life != packet.life {
+            return;
+        }
+        self.counts.messages += 1;
+        self.counts.gossip += u64::from(matches!(packet.body, Body::Question(..) | Body::Answer(..)));
+        let server = &mut self.servers[place];
+        let clock = server.machine.clock(time);
+        match packet.body {
+            Body::Question(message, asked) => {
+                self.hear_gossip(place, &message, None);
+                let server = &self.servers[place];
+                let answer = server.gossip.message(server.machine.now(time), Some(message.claim.machine));
+                self.send(place, packet.from, packet.life, Body::Answer(answer, asked));
+            }
+            Body::Answer(message, asked) => self.hear_gossip(place, &message, Some(asked)),
+            Body::Row(row) => {
+                let change = server.member.accept(&row, clock);
+                if change == Change::Taken {
+                    server.machine.raise(row.from);
+                    let wall = server.machine.now(time).wall;
+                    server.gossip.me =
+                        Claim { machine: row.machine, epoch: row.epoch, since: wall, ..server.gossip.me };
+                    self.counts.grants += 1;
+                }
+                open(&mut self.servers[place], by_hand);
+            }
+            Body::NotHeld(epoch) => {
+                server.member.refused(epoch);
+                open(server, by_hand);
+            }
+            Body::Run(number, run) => {
+                server.answered = time;
+                let (mut strict, mut below, mut count) = (self.strict, None, 0);
+                let callers = &mut server.callers;
+                server.tickets.0.answered(number, run, time, |ticket, run| {
+                    let caller = &mut callers[ticket.slot as usize];
+                    if caller.waits && caller.generation == ticket.generation {
+                        caller.waits = false;
+                        count += run.count;
+                        if run.first <= caller.above {
+                            below = Some((run.first, caller.above));
+                        }
+                        strict = strict.max(run.first + run.count - 1);
+                    }
+                });
+                (self.strict, self.counts.strict) = (strict, self.counts.strict + count);
+                self.claim(below.is_none(), || format!("server {place} returned a strict id too low: {below:?}"));
+                self.pump(place);
+            }
+            Body::Refused(number) => {
+                server.answered = time;
+                server.tickets.0.refused(number);
+                self.reconnect(place);
+            }
+            Body::Block(block, holder) => {
+                server.blocks.accept(block, holder);
+            }
+            _ => (),
+        }
+    }
+
+    fn wait_strict(&mut self, place: usize) {
+        let want = self.random.random_range(1..3);
+        let slot = self.random.random_range(0..4);
+        let (time, above) = (self.time, self.strict);
+        let server = &mut self.servers[place];
+        let caller = &mut server.callers[slot];
+        if caller.waits {
+            return;
+        }
+        *caller = Caller { generation: caller.generation + 1, waits: true, above };
+        let ticket = Ticket { slot: slot as u32, generation: caller.generation, want };
+        if server.tickets.0.is_empty() {
+            server.answered = time;
+        }
+        server.tickets.0.wait(0, ticket);
+        self.pump(place);
+    }
+
+    fn pump(&mut self, place: usize) {
+        while let Some(request) = self.servers[place].tickets.0.next(self.time) {
+            let (node, life) = (self.servers[place].node, self.servers[place].life);
+            self.send(place, NODES + node, life, Body::Strict(request));
+        }
+    }
+
+    fn ask_block(&mut self, place: usize) {
+        let time = self.time;
+        let server = &mut self.servers[place];
+        let Some(want) = server.blocks.want().filter(|_| time - server.asked_block >= SECOND / 2) else { return };
+        server.asked_block = time;
+        let (node, life, me) = (server.node, server.life, server.gossip.me.by);
+        self.send(place, NODES + node, life, Body::WantBlock(want, me));
+    }
+
+    fn use_block(&mut self, place: usize) {
+        let time = self.time;
+        let count = self.random.random_range(1..=BLOCK / 2);
+        let server = &mut self.servers[place];
+        if server.blocks.current().is_none_or(|block| server.used + count > block.count) {
+            let Some(_) = server.blocks.advance(time, &(BLOCK..=8 * BLOCK)) else { return };
+            server.used = 0;
+        }
+        let Some(block) = server.blocks.current() else { return };
+        server.used += count;
+        let first = block.first + server.used - count;
+        let before = std::mem::replace(&mut server.counted, first + count - 1);
+        let owner = *self.block_of.entry(block.first).or_insert(place);
+        self.counts.blocks += 1;
+        self.claim(first > before, || format!("server {place} counted {first} after {before}"));
+        self.claim(owner == place, || format!("servers {owner} and {place} both used the block at {}", block.first));
+        self.ask_block(place);
+    }
+}
+
+/// The worker's fold of horizon and grant.
+fn open(server: &mut Server, by_hand: bool) {
+    let until = if by_hand { Micros::MAX } else { server.member.held.map_or(0, |held| held.until) };
+    server.machine.limit = server.machine.horizon.min(until);
+}
