@@ -2,7 +2,7 @@
 # make installcheck              SQL tests on a running server that preloads idgen (PGHOST, PGPORT, PGUSER)
 # make run                       three shards on this machine, from nothing
 # make test                      everything, on each of PG_VERSIONS
-# make soak MINUTES=30            one long storm of faults
+# make soak MINUTES=30            long storms of faults: half of the time on one server and its standby, half on several
 # make kills KILLS=1000          as many kills at random moments, against the durable horizon
 # make miri                      what needs no PostgreSQL, under Miri (with a nightly Rust; some minutes)
 # make bench                     what ids cost, into docs/performance.md (PG_VERSION=18, BENCH=quick)
@@ -69,6 +69,7 @@ test:
 	$(call stage,lint and pure tests,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-pure)
 	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
+	$(call stage,members,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-members)
 	$(call stage,object mappers,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-orms)
 
 # pgrx takes minutes: it is built once for each version of PostgreSQL if the profile and the packages that have a say in the
@@ -89,6 +90,13 @@ test-storms:
 	$(MAKE) test-variant VARIANT=faults TESTED=steps
 	$(MAKE) test-variant VARIANT=no_horizon TESTED=no_horizon
 
+# Several servers; and libraries that serve strict ids without a lease, or go on with the machine id of another server.
+test-members:
+	cargo test --release $(FEATURES) --test members
+	$(MAKE) test-variant VARIANT=faults SUITE=members TESTED=steps
+	$(MAKE) test-variant VARIANT=no_lease SUITE=members TESTED=without_its_lease
+	$(MAKE) test-variant VARIANT=copied_grants SUITE=members TESTED=a_copy_that_goes_on
+
 test-variant: SUITE = storms
 test-variant: TREE = $(IDGEN_HOME)/$(PG_MAJOR)-$(VARIANT)
 test-variant:
@@ -100,15 +108,16 @@ test-variant:
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
 
-# One long storm of random faults; STORM_SEED=N repeats one.
+# Storms of random faults: half of the time on one server and its standby, half on several; STORM_SEED=N repeats one.
 # Then as many simulated worlds as SIMULATION_SEEDS says.
 MINUTES ?= 30
 SIMULATION_SEEDS ?= 100000
 soak:
-	$(in_private_tree) STORM_SECONDS=$$(($(MINUTES) * 60)) $(MAKE) test-soak
+	$(in_private_tree) STORM_SECONDS=$$(($(MINUTES) * 60 / 6)) $(MAKE) test-soak
 
 test-soak:
-	cargo test --release $(FEATURES) --test storms soak -- --nocapture
+	STORM_SECONDS=$$((STORM_SECONDS * 3)) cargo test --release $(FEATURES) --test storms soak -- --nocapture
+	cargo test --release $(FEATURES) --test members again_and_again -- --nocapture --test-threads=1
 	SIMULATION_SEEDS=$(SIMULATION_SEEDS) cargo test --release $(FEATURES) --test simulation promise -- --nocapture
 
 # Each kill is followed by a restart: about a second.
@@ -122,7 +131,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install installcheck clean run bench test test-pure test-one test-storms test-variant test-orms soak test-soak kills miri
+.PHONY: FORCE all install installcheck clean run bench test test-pure test-one test-storms test-members test-variant test-orms soak test-soak kills miri
 
 define newline
 

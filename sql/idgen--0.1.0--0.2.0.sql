@@ -525,9 +525,9 @@ BEGIN
     IF NOT preloaded THEN
         RETURN QUERY VALUES ('error', 'not preloaded', 'shared_preload_libraries',
             'No ids are given out. Add idgen to it in postgresql.conf and restart the server.');
-    ELSIF machine = '-1' THEN
+    ELSIF machine = '-1' AND EXISTS (SELECT FROM @extschema@.idgen_status WHERE machine_id IS NULL) THEN
         RETURN QUERY VALUES ('error', 'machine id unset', 'idgen.machine_id',
-            'Give each server a number of its own in postgresql.conf and restart the server.');
+            'Give each server a number of its own in postgresql.conf and restart the server. If an authority should grant it, see idgen_authority.');
     END IF;
 
     -- Columns.

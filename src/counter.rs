@@ -8,11 +8,16 @@
 //! One backend at a time takes a block, under the sequence's relation extension lock, which ends with the transaction
 //! whatever happens. The others look again every few milliseconds, so that each has its own deadline. When half of a
 //! block is used up, the next one is logged, and the worker makes it durable while the first half lasts: so that a
-//! steady user waits for no disk. At most two blocks are in flight, and a stop loses at most what is left of them.
+//! steady user waits for no disk. Who is faster than the disk waits for two blocks at once. At most two blocks are in
+//! flight, and a stop loses at most what is left of them.
 
 use crate::{
+    book,
     error::Error,
-    generator::{Generator, check_not_in_recovery, deadline, sleep},
+    faults,
+    generator::{check_not_in_recovery, deadline, sleep},
+    grant,
+    lookup::Generator,
     machine_clock,
     mechanism::{Micros, allocator::Run},
     places::Next,
@@ -33,7 +38,7 @@ const MAX_BLOCK: u64 = 1 << 31;
 #[inline(always)]
 pub fn take_at_once(counter: &Generator, want: u64) -> Option<Run> {
     let place = counter.place;
-    if place.file.load(Acquire) != counter.file || needs_next(counter) {
+    if place.file.load(Acquire) != counter.file || !counter.is_leased && needs_next(counter) {
         return None;
     }
     place.words.take(&counter.layout, Micros::MIN, Micros::MAX, want).ok()
@@ -52,16 +57,21 @@ fn needs_next(counter: &Generator) -> bool {
 #[inline(never)]
 pub fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> Result<Run, Error> {
     check_not_in_recovery()?;
-    let machine = settings::machine_id(counter.layout.max_machine())?;
+    // A number that is granted for a time says nothing of who counted with it before.
+    let machine = grant::own_machine(counter.layout.max_machine())?;
     let deadline = deadline();
     loop {
         if let Some(run) = take_from_block(counter, want) {
-            if needs_next(counter) {
+            if !counter.is_leased && needs_next(counter) {
                 look_ahead(shared, counter);
             }
             return Ok(run);
         }
-        if let Some(relation) = Locked::try_new(counter.sequence) {
+        if counter.is_leased && settings::authority().is_none() {
+            return Err(Error::NoAuthority);
+        } else if counter.is_leased {
+            take_leased(shared, counter, deadline)?;
+        } else if let Some(relation) = Locked::try_new(counter.sequence) {
             // Another may have taken a block before this one had the lock.
             if let Some(run) = take_from_block(counter, want) {
                 return Ok(run);
@@ -92,7 +102,49 @@ fn look_ahead(shared: &Shared, counter: &Generator) {
         && let Ok(next) = advance(relation.0, counter.layout.stamps() - 1, u64::from(counter.flush_every))
     {
         shared.keep_next(counter.place, next);
+        shared.want_flush();
     }
+}
+
+/// A block of up to `size` values for another server, durable and on the synchronous standbys.
+pub fn lease(shared: &Shared, counter: &Generator, size: u64) -> Result<Next, Error> {
+    let deadline = deadline();
+    loop {
+        if let Some(relation) = Locked::try_new(counter.sequence) {
+            let block = advance(relation.0, counter.layout.stamps() - 1, size)?;
+            drop(relation);
+            faults::point("lease:logged");
+            book::wait_until_durable(shared, block.record)?;
+            return Ok(block);
+        } else if machine_clock::boot() >= deadline {
+            return Err(Error::HorizonTimeout);
+        }
+        sleep(LOOK);
+    }
+}
+
+/// Goes on to the block that the member worker has leased, or waits for it.
+fn take_leased(shared: &Shared, counter: &Generator, deadline: Micros) -> Result<(), Error> {
+    let place = counter.place;
+    match shared.take_next(place) {
+        Some(next) => {
+            // The values are the authority's; a file of their own says only whether the place was used before.
+            let is_new = place.file.load(Relaxed) == 0;
+            shared.use_block(place, &counter.layout, counter.file, next, 0, is_new);
+            shared.wake_waiting();
+            shared.member.wake_if_idle();
+        }
+        None => {
+            let left = deadline - machine_clock::boot();
+            if left <= 0 {
+                return Err(shared.member.error(shared).map_or(Error::AuthorityTimeout, Error::AuthorityAway));
+            }
+            shared.member.wake_if_idle();
+            shared.sleep_until_moved(left);
+            shared.end_sleep();
+        }
+    }
+    Ok(())
 }
 
 /// Takes a block, makes it durable, and opens the counter for it.
@@ -106,17 +158,27 @@ fn take_block(
 ) -> Result<(), Error> {
     let (place, layout) = (counter.place, &counter.layout);
     let same_file = place.file.load(Relaxed) == counter.file;
-    let kept = shared.take_next(place).filter(|_| same_file);
+    let is_durable = |record| {
+        register::is_flushed(record) && (!shared.synchronous.load(Relaxed) || register::is_on_standbys(record))
+    };
+    let kept = shared.take_next(place).filter(|next| next.file == counter.file);
     let block = match kept {
+        Some(next) if !is_durable(next.record) => with_following(counter, relation, next),
         Some(next) => next,
         None => advance(relation.0, layout.stamps() - 1, u64::from(counter.flush_every).max(want.min(MAX_BLOCK)))?,
     };
+    // Whatever ends the wait, the block stays for who needs it next.
+    shared.keep_next(place, block);
     register::flush(block.record);
-    while shared.synchronous.load(Relaxed) && !register::is_on_standbys(block.record) {
+    while !is_durable(block.record) {
         if machine_clock::boot() >= deadline {
             return Err(Error::HorizonTimeout);
         }
         sleep(1_000);
+    }
+    // The worker may have opened it meanwhile.
+    if shared.take_next(place).is_none() {
+        return Ok(());
     }
     // Of a place that is new the words say nothing.
     let went_to = if place.words.limit(layout) == 0 { 0 } else { place.words.last() };
@@ -130,6 +192,19 @@ fn take_block(
     }
     shared.use_block(place, layout, counter.file, block, machine, !same_file || block.first <= went_to);
     Ok(())
+}
+
+/// Who needs a block before it is durable is faster than the disk, and waits for two at once: `next` and the one after
+/// it, unless it is two already, or others have moved the sequence between them.
+fn with_following(counter: &Generator, relation: &Locked, next: Next) -> Next {
+    let size = u64::from(counter.flush_every);
+    if next.limit - next.first > size {
+        return next;
+    }
+    match advance(relation.0, counter.layout.stamps() - 1, size) {
+        Ok(following) if following.first == next.limit => Next { first: next.first, ..following },
+        _ => next,
+    }
 }
 
 /// A sequence, opened and locked for a new block.
@@ -215,7 +290,7 @@ fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<Next, Erro
         pg_sys::UnlockReleaseBuffer(buffer);
 
         let record = if logged { pg_sys::XactLastRecEnd } else { 0 };
-        Ok(Next { first, limit: last + 1, record })
+        Ok(Next { first, limit: last + 1, record, file: (*(*relation).rd_rel).relfilenode.to_u32() })
     }
 }
 

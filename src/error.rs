@@ -1,6 +1,6 @@
 //! Every error that a user can meet, with its SQLSTATE and what to do about it.
 
-use crate::mechanism::layout::Layout;
+use crate::mechanism::{Micros, layout::Layout};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
 
 /// Why there is no id, or no answer.
@@ -9,9 +9,50 @@ pub enum Error {
     NotPreloaded,
     MachineIdUnset,
     MachineIdTooLarge {
-        machine: i32,
+        machine: u64,
         max: u64,
     },
+    /// The authority did not answer in time.
+    AuthorityTimeout,
+    /// The same, and what the member worker says of it.
+    AuthorityAway(String),
+    /// The authority will not do it, and what it says.
+    AuthorityRefused(Option<String>),
+    /// Strict ids are not served now: the lease is not there.
+    NoLease,
+    /// Asked to allocate for others.
+    NotAnAuthority,
+    /// Asked by a server of another cluster, or for a generator that is another here.
+    OtherCluster,
+    OtherDefinition(String),
+    /// The machine id was to be given back, and is not granted.
+    NotGranted,
+    /// Another server has the machine id as well.
+    MachineTaken {
+        by: String,
+    },
+    /// There is no gossip.
+    NoPeers,
+    /// What is no message of a peer, with the reason as a clause.
+    NotAMessage(String),
+    /// An id that is too far ahead of the clock to be followed.
+    ObservedTooFarAhead,
+    /// The clock of a member is this far ahead of the authority's.
+    MemberClock {
+        ahead: i64,
+    },
+    /// All machine ids are in use; the first is free after so long, if ever.
+    NoMachineFree {
+        after: Option<Micros>,
+    },
+    /// The book of grants could not be read or written.
+    Book(String),
+    /// Strict or block ids, and no authority to ask.
+    NoAuthority,
+    /// The authority has not granted a machine id.
+    NoGrant,
+    /// The grant of the machine id has ended and was not renewed.
+    GrantEnded,
     InRecovery,
     /// The clock stands before the layout's epoch.
     BeforeEpoch,
@@ -105,6 +146,92 @@ impl From<Error> for ErrorReport {
                          postgresql.conf and restart the server."
                     ))
             }
+            Error::AuthorityTimeout => {
+                report(ERRCODE_CANNOT_CONNECT_NOW, "the authority did not answer in time".into())
+                    .set_detail("No id was given out.")
+                    .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority says what is in the way.")
+            }
+            Error::AuthorityAway(why) => {
+                report(ERRCODE_CANNOT_CONNECT_NOW, "the authority did not answer in time".into())
+                    .set_detail(format!("No id was given out. It was last heard: {why}"))
+                    .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority says what is in the way.")
+            }
+            Error::AuthorityRefused(why) => {
+                report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the authority refuses to allocate".into())
+                    .set_detail(format!("It says: {}", why.as_deref().unwrap_or("nothing")))
+                    .set_hint("SELECT * FROM idgen_authority shows the connection.")
+            }
+            Error::NoLease => report(ERRCODE_CANNOT_CONNECT_NOW, "strict ids are not served now".into())
+                .set_detail("After a start this takes up to three seconds; later it needs the synchronous standby.")
+                .set_hint("Try again. If it goes on: is the synchronous standby there?"),
+            Error::NotAnAuthority => {
+                report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "this server is not an authority".into())
+                    .set_hint("Set idgen.is_authority = on there, and nowhere else, and restart it.")
+            }
+            Error::OtherCluster => report(ERRCODE_INVALID_PARAMETER_VALUE, "this server is of another cluster".into())
+                .set_hint("Servers that belong together have the same idgen.cluster."),
+            Error::OtherDefinition(definition) => {
+                report(ERRCODE_INVALID_PARAMETER_VALUE, "the authority has another definition of this generator".into())
+                    .set_detail(format!("There it is {definition}."))
+                    .set_hint("Make the generator with the same name and definition on both.")
+            }
+            Error::NotGranted => report(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the machine id of this server is not granted by an authority".into(),
+            )
+            .set_hint("It is that of the setting idgen.machine_id."),
+            Error::MachineTaken { by } => report(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "another server has the machine id of this one".into(),
+            )
+            .set_detail(format!("It is {by}, and it goes on."))
+            .set_hint(
+                "Give one of them another idgen.machine_id and restart it; if this one is to go on, run SELECT \
+                 idgen_take_over().",
+            ),
+            Error::NoPeers => report(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "this server has no peers".into(),
+            )
+            .set_hint("Set idgen.peers to the connection strings of the other servers."),
+            Error::NotAMessage(why) => report(ERRCODE_INVALID_PARAMETER_VALUE, "invalid message of a peer".into())
+                .set_detail(format!("In its text, {why}."))
+                .set_hint("Only the gossip workers of other servers call this."),
+            Error::ObservedTooFarAhead => {
+                report(ERRCODE_INVALID_PARAMETER_VALUE, "the id is too far ahead of the clock".into())
+                    .set_hint("Is the clock of its server right, or idgen.max_clock_offset too small?")
+            }
+            Error::MemberClock { ahead } => {
+                let (by, how) = (ahead.saturating_abs() / 1_000_000, if ahead < 0 { "behind" } else { "ahead of" });
+                report(
+                    ERRCODE_INVALID_PARAMETER_VALUE,
+                    format!("the server's clock is {by} seconds {how} that of the authority"),
+                )
+                .set_hint("Set the machine's clock, or raise idgen.max_clock_offset on the authority.")
+            }
+            Error::NoMachineFree { after } => {
+                report(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "all machine ids are in use".into())
+                    .set_detail(match after {
+                        None => "All are reserved.".into(),
+                        Some(after) => {
+                            format!("The first is free in {} seconds, if it is not renewed.", after / 1_000_000 + 1)
+                        }
+                    })
+                    .set_hint("SELECT * FROM idgen_grants shows who holds them; idgen_release_machine() gives one back.")
+            }
+            Error::Book(why) => report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the book of grants cannot be used".into())
+                .set_detail(why)
+                .set_hint("It is the table idgen_book of the extension."),
+            Error::NoAuthority => {
+                report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "there is no authority for these ids".into())
+                    .set_hint("Set idgen.authority to a connection string, or make this server the authority: idgen.is_authority.")
+            }
+            Error::NoGrant => report(ERRCODE_CANNOT_CONNECT_NOW, "the authority has granted no machine id yet".into())
+                .set_detail("No id was given out.")
+                .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority says what is in the way."),
+            Error::GrantEnded => report(ERRCODE_CANNOT_CONNECT_NOW, "the grant of the machine id has ended".into())
+                .set_detail("No id was given out. The authority could not be asked to renew it.")
+                .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority says what is in the way."),
             Error::InRecovery => {
                 report(ERRCODE_READ_ONLY_SQL_TRANSACTION, "no ids are given out during recovery".into())
                     .set_hint("Ask the primary, or promote this server.")

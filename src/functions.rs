@@ -225,7 +225,7 @@ fn idgen_status() -> TableIterator<
     use std::sync::atomic::Ordering::Relaxed;
     let shared = shmem::shared().or_raise();
     let (clock, now) = (shared.clock(), machine_clock::both());
-    let machine = Some(settings::MACHINE_ID.get()).filter(|id| *id >= 0);
+    let machine = shared.machine(SERVER.max_machine()).ok().map(|(machine, _)| machine as i32);
     let running = shared.started() != 0;
     let last = machine.map(|id| SERVER.id(shared.server.last(), id as u64)).filter(|_| running);
     TableIterator::once((
@@ -242,6 +242,115 @@ fn idgen_status() -> TableIterator<
         clock.steps,
         shared.worker_pid(),
     ))
+}
+
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn idgen_authority() -> TableIterator<
+    'static,
+    (
+        name!(host, Option<String>),
+        name!(connected, bool),
+        name!(round_trip, Option<Interval>),
+        name!(error, Option<String>),
+        name!(machine_id, Option<i32>),
+        name!(epoch, Option<i64>),
+        name!(starts, Option<TimestampWithTimeZone>),
+        name!(ends, Option<TimestampWithTimeZone>),
+        name!(worker_pid, Option<i32>),
+    ),
+> {
+    let shared = shmem::shared().or_raise();
+    let (host, connected, round_trip) = shared.member.state(shared);
+    let grant = shared.grant();
+    let at = |at: Micros| TimestampWithTimeZone::try_from(at.saturating_sub(POSTGRES_EPOCH)).ok();
+    TableIterator::once((
+        host,
+        connected,
+        round_trip.map(Interval::from_micros),
+        shared.member.error(shared),
+        grant.map(|grant| grant.machine as i32),
+        grant.map(|grant| grant.epoch as i64),
+        grant.and_then(|grant| at(grant.from)),
+        grant.and_then(|grant| at(grant.until)),
+        shared.member.process.pid(),
+    ))
+}
+
+/// The state of each peer, and of servers that peers have heard of.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn idgen_peers() -> TableIterator<
+    'static,
+    (
+        name!(host, Option<String>),
+        name!(server, Option<String>),
+        name!(machine_id, Option<i32>),
+        name!(state, String),
+        name!(clock_offset, Option<Interval>),
+        name!(round_trip, Option<Interval>),
+        name!(last_heard, Option<Interval>),
+        name!(order_bound, Option<Interval>),
+        name!(error, Option<String>),
+    ),
+> {
+    let lines = shmem::shared().or_raise().peer_lines();
+    let row = |line: &str| {
+        let mut words = line.split('\t').map(|word| Some(word.to_owned()).filter(|word| word != "-"));
+        let mut next = || words.next().flatten();
+        let (host, server, machine, state) = (next(), next(), next(), next());
+        let mut interval = || Some(Interval::from_micros(next()?.parse().ok()?));
+        let (offset, round_trip, heard, bound) = (interval(), interval(), interval(), interval());
+        let machine = machine.and_then(|machine| machine.parse().ok());
+        (host, server, machine, state.unwrap_or_default(), offset, round_trip, heard, bound, next())
+    };
+    TableIterator::new(lines.lines().map(row).collect::<Vec<_>>())
+}
+
+/// What a peer asks.
+#[pg_extern]
+fn idgen_gossip(cluster: &str, message: &str) -> Option<String> {
+    let shared = primary();
+    if settings::cluster().as_bytes() != cluster.as_bytes() {
+        Error::OtherCluster.raise();
+    }
+    shared.answer_peer(message).or_raise()
+}
+
+#[pg_extern]
+fn idgen_take_over() {
+    let shared = primary();
+    if shared.gossip.process.pid().is_none() {
+        Error::NoPeers.raise();
+    }
+    let ticket = shared.take_over();
+    worker::wait_for_move(shared, || Ok(shared.has_taken_over(ticket).then_some(()))).or_raise();
+}
+
+#[pg_extern]
+fn idgen_observe(id: i64) {
+    let shared = primary();
+    let reach = SERVER.tick_end(SERVER.stamp_of(checked(SERVER, id)));
+    if reach > machine_clock::both().wall.saturating_add(settings::max_clock_offset()) {
+        Error::ObservedTooFarAhead.raise();
+    }
+    shared.observe(reach);
+}
+
+#[pg_extern]
+fn idgen_release_machine() {
+    let shared = primary();
+    if settings::MACHINE_ID.get() >= 0 || settings::authority().is_none() {
+        Error::NotGranted.raise();
+    }
+    shared.member.want_release(true);
+    let released = worker::wait_for_move(shared, || Ok(shared.member.is_released().then_some(())));
+    released.map_err(|_| Error::AuthorityTimeout).or_raise();
+}
+
+#[pg_extern]
+fn idgen_take_machine() {
+    primary().member.want_release(false);
 }
 
 /// The shared words, on a server that is not in recovery.

@@ -1,32 +1,30 @@
-//! Generators: giving out ids by the fast step, what a call does that it cannot serve, and how a backend finds the
-//! generator that it is asked for.
+//! Giving out ids: by the fast step, and what a call does that it cannot serve.
 
 use crate::{
-    counter, drops,
+    counter,
     error::Error,
-    label, machine_clock,
+    lookup::{self, Generator, Stream, find, named},
+    machine_clock,
     mechanism::{
         Micros,
-        allocator::{Refusal, Run, Words},
+        allocator::{Refusal, Run, Words, leave_tick},
+        definition::Order,
         layout::{Layout, SERVER},
     },
-    places::Place,
     settings,
     shmem::{self, Shared},
-    worker,
+    strict, worker,
 };
-use once_cell::unsync::OnceCell;
 use pgrx::{PgSqlErrorCode, prelude::*};
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+/// How often who waits for the lease of strict ids asks for it.
+const LOOK: Micros = 100_000;
 
 /// The next id of the server generator, if it can be had without waiting. Raises nothing.
 #[inline(always)]
 pub fn next_at_once() -> Option<u64> {
-    let shared = shmem::shared().ok()?;
+    let shared = shmem::attached()?;
     let now = shared.now();
     let run = shared.server.take(&SERVER, now, now + shared.max_borrow(), 1).ok()?;
     Some(SERVER.id(run.first, run.machine))
@@ -35,24 +33,32 @@ pub fn next_at_once() -> Option<u64> {
 /// The next id of the server generator.
 pub fn next() -> Result<u64, Error> {
     let shared = shmem::shared()?;
-    let run = take_waiting(shared, &shared.server, &SERVER, None, 1)?;
+    let run = take_of_server(shared, 1)?;
     Ok(SERVER.id(run.first, run.machine))
+}
+
+/// Whether all ids of this order come from another server.
+fn is_remote(order: Order) -> bool {
+    order == Order::Strict && !settings::IS_AUTHORITY.get()
+}
+
+/// Takes up to `want` stamps of the server generator.
+fn take_of_server(shared: &Shared, want: u64) -> Result<Run, Error> {
+    let order = settings::order();
+    if is_remote(order) {
+        strict::take(shared, 0, want)
+    } else {
+        take_waiting(shared, &shared.server, &SERVER, order, None, want)
+    }
 }
 
 /// The next id of the generator that stands on `sequence`, if it is the one that this transaction used last, and it can
 /// be had without waiting. Raises nothing.
 #[inline(always)]
 pub fn next_of_at_once(sequence: pg_sys::Oid) -> Option<u64> {
-    let shared = shmem::shared().ok()?;
-    // SAFETY: points to a generator that KNOWN keeps, or is null: see `forget` and `resolve`.
-    let generator = unsafe { CURRENT.get().as_ref() }?;
-    // SAFETY: state of this process.
-    let (user, transaction) = unsafe { (GetUserId(), local_transaction()) };
-    let same = generator.sequence == sequence
-        && generator.user == user
-        && generator.transaction.get() == transaction
-        && generator.valid.get();
-    let run = if same { generator.take_at_once(shared, 1)? } else { return None };
+    let shared = shmem::attached()?;
+    let generator = lookup::current(sequence)?;
+    let run = generator.take_at_once(shared, 1)?;
     Some(generator.id(&run))
 }
 
@@ -60,14 +66,23 @@ pub fn next_of_at_once(sequence: pg_sys::Oid) -> Option<u64> {
 pub fn next_of(sequence: pg_sys::Oid) -> Result<u64, Error> {
     let shared = shmem::shared()?;
     let generator = find(sequence)?;
-    CURRENT.set(Rc::as_ptr(&generator));
+    lookup::make_current(&generator);
     let run = generator.take(shared, 1)?;
     Ok(generator.id(&run))
 }
 
-unsafe extern "C" {
-    /// pgrx's own binding guards against errors, which this cannot raise.
-    fn GetUserId() -> pg_sys::Oid;
+/// Up to `want` stamps for another server: of the generator with this name, or of the server generator.
+pub fn allocate(schema: &str, name: &str, definition: &str, want: u64) -> Result<Run, Error> {
+    if name.is_empty() {
+        let order = settings::order();
+        return if order == Order::Strict {
+            take_of_server(shmem::shared()?, want)
+        } else {
+            Err(Error::OtherDefinition(format!("of order {order}")))
+        };
+    }
+    let generator = named(schema, name, definition)?;
+    if generator.order == Order::Strict { generator.take(shmem::shared()?, want) } else { Err(Error::NotAGenerator) }
 }
 
 /// `n` ids, increasing, taken in runs of consecutive stamps: each run with one atomic operation, when the one before
@@ -95,7 +110,7 @@ impl Ids {
             }
             let shared = shmem::shared()?;
             self.run = match self.sequence {
-                None => take_waiting(shared, &shared.server, &SERVER, None, self.wanted)?,
+                None => take_of_server(shared, self.wanted)?,
                 Some(sequence) => {
                     let generator = find(sequence)?;
                     (self.layout, self.backend_part) = (generator.layout, generator.backend_part);
@@ -108,220 +123,6 @@ impl Ids {
         self.run.first += 1;
         self.run.count -= 1;
         Ok(Some(id))
-    }
-}
-
-/// What a backend knows of a generator.
-pub struct Generator {
-    pub sequence: pg_sys::Oid,
-    pub layout: Layout,
-    pub place: &'static Place,
-    /// Of a counter: how many values a block has; else 0.
-    pub flush_every: u32,
-    /// Of a counter: the file of the sequence.
-    pub file: u32,
-    backend_part: u64,
-    /// Of a layout with backend bits: this backend's stream, the same for all its users.
-    own: Option<Rc<Stream>>,
-    /// For whom the privilege was checked; the transaction that holds the lock against DROP; and whether nothing was
-    /// changed since.
-    user: pg_sys::Oid,
-    transaction: Cell<u32>,
-    valid: Cell<bool>,
-}
-
-/// The stream of one backend.
-#[derive(Default)]
-struct Stream {
-    /// Its last stamp.
-    last: AtomicU64,
-    /// What it was last raised to: see [`Shared::attach_at`].
-    since: Cell<Micros>,
-}
-
-thread_local! {
-    /// The generator that was used last, kept by KNOWN; or null.
-    static CURRENT: Cell<*const Generator> = const { Cell::new(std::ptr::null()) };
-    /// The generators that this backend has used.
-    static KNOWN: RefCell<Vec<Rc<Generator>>> = const { RefCell::new(Vec::new()) };
-    /// Set when the callbacks below are registered.
-    static WATCHING: OnceCell<()> = const { OnceCell::new() };
-}
-
-/// The generator that stands on `sequence`, locked until the end of the transaction as nextval() locks it: against DROP
-/// and against ALTER SEQUENCE. Looks into the catalog only when something may have changed.
-fn find(sequence: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
-    // SAFETY: state of this process.
-    let (user, transaction) = unsafe { (pg_sys::GetUserId(), local_transaction()) };
-    let known = || KNOWN.with_borrow(|known| known.iter().find(|g| g.sequence == sequence && g.user == user).cloned());
-    if let Some(generator) = known()
-        && generator.valid.get()
-        && generator.transaction.get() == transaction
-    {
-        return Ok(generator);
-    }
-    lock(sequence);
-    // The lock has let changes be noticed.
-    let generator = match known() {
-        Some(generator) if generator.valid.get() => generator,
-        _ => resolve(sequence, user)?,
-    };
-    generator.transaction.set(transaction);
-    Ok(generator)
-}
-
-/// The local transaction that this backend is in.
-unsafe fn local_transaction() -> u32 {
-    // SAFETY: a backend that runs SQL has a PGPROC, and only it writes this.
-    unsafe {
-        #[cfg(any(feature = "pg15", feature = "pg16"))]
-        return (*pg_sys::MyProc).lxid;
-        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
-        return (*pg_sys::MyProc).vxid.lxid;
-    }
-}
-
-/// Locks `sequence` for the whole transaction, also when a subtransaction asked for it.
-fn lock(sequence: pg_sys::Oid) {
-    struct Restore(pg_sys::ResourceOwner);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            // SAFETY: the owner that was current before, in the same transaction.
-            unsafe { pg_sys::CurrentResourceOwner = self.0 };
-        }
-    }
-    // SAFETY: in a transaction; the owner is put back also when the lock is not had.
-    unsafe {
-        let _restore = Restore(pg_sys::CurrentResourceOwner);
-        pg_sys::CurrentResourceOwner = pg_sys::TopTransactionResourceOwner;
-        pg_sys::LockRelationOid(sequence, pg_sys::RowExclusiveLock as i32);
-    }
-}
-
-/// Looks the generator up in the catalog, checks the privilege that nextval() checks, and gives it a place.
-#[cold]
-fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
-    watch();
-    let shared = shmem::shared()?;
-    // `made_by`: the part of this transaction that made it, 0 if it was there before.
-    // SAFETY: lookups by oid of a relation that is locked, or does not exist.
-    let (file, made_by) = unsafe {
-        if pg_sys::get_rel_relkind(sequence) as u8 != pg_sys::RELKIND_SEQUENCE {
-            return Err(Error::NotAGenerator);
-        }
-        let mode = pg_sys::AclMode::from(pg_sys::ACL_USAGE | pg_sys::ACL_UPDATE);
-        let access = pg_sys::pg_class_aclcheck(sequence, user, mode);
-        if access != pg_sys::AclResult::ACLCHECK_OK {
-            let name = pg_sys::get_rel_name(sequence);
-            pg_sys::aclcheck_error(access, pg_sys::ObjectType::OBJECT_SEQUENCE, name);
-        }
-        let relation = pg_sys::relation_open(sequence, pg_sys::NoLock as i32);
-        let (file, made_by) = ((*(*relation).rd_rel).relfilenode.to_u32(), (*relation).rd_createSubid);
-        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        (file, made_by)
-    };
-    let definition = label::definition(sequence)?;
-    let layout = definition.layout;
-    // SAFETY: set once, when the backend connected.
-    let place = shared.attach(unsafe { pg_sys::MyDatabaseId }, sequence, &layout)?;
-    if made_by != 0 {
-        drops::made_by(made_by, sequence);
-    }
-    CURRENT.set(std::ptr::null());
-    KNOWN.with_borrow_mut(|known| {
-        let stream = known.iter().find(|g| g.sequence == sequence && g.layout == layout).and_then(|g| g.own.clone());
-        // What is forgotten, and may come back, goes on above what it has reached.
-        known.retain(|g| {
-            let stays = g.valid.get() && !(g.sequence == sequence && g.user == user);
-            if !stays && let Some(stream) = &g.own {
-                publish(shared, g, stream);
-            }
-            stays
-        });
-        let (own, backend_part) = if layout.has_backend() {
-            let number = backend_number(shared, &layout)?;
-            let stream = stream.unwrap_or_else(|| {
-                let reached = layout.stamp_at(shared.reached()[number].load(Relaxed));
-                Rc::new(Stream { last: AtomicU64::new(reached.saturating_sub(1)), since: Cell::new(0) })
-            });
-            (Some(stream), layout.backend_part(number as u64))
-        } else {
-            (None, 0)
-        };
-        let generator = Rc::new(Generator {
-            sequence,
-            layout,
-            place,
-            flush_every: definition.flush_every,
-            file,
-            backend_part,
-            own,
-            user,
-            transaction: Cell::new(0),
-            valid: Cell::new(true),
-        });
-        known.push(generator.clone());
-        Ok(generator)
-    })
-}
-
-/// This backend's number: its place among the processes, which no other live one has.
-fn backend_number(shared: &Shared, layout: &Layout) -> Result<usize, Error> {
-    // SAFETY: this process has a place in the array of all processes.
-    let number = unsafe { pg_sys::MyProc.offset_from((*pg_sys::ProcGlobal).allProcs) } as usize;
-    if number as u64 > layout.max_backend() || number >= shared.reached().len() {
-        return Err(Error::NoBackendNumber { max: layout.max_backend() });
-    }
-    Ok(number)
-}
-
-/// Sees to it that this backend notices when a generator or a privilege changes, and that whoever has its number next
-/// goes on above its own streams.
-fn watch() {
-    #[pg_guard]
-    unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
-        forget(|generator| relation == pg_sys::InvalidOid || generator.sequence == relation);
-    }
-    #[pg_guard]
-    unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
-        forget(|_| true);
-    }
-    #[pg_guard]
-    unsafe extern "C-unwind" fn leave(_code: i32, _arg: pg_sys::Datum) {
-        if let Ok(shared) = shmem::shared() {
-            KNOWN.with_borrow(|known| {
-                for generator in known.iter() {
-                    if let Some(stream) = &generator.own {
-                        publish(shared, generator, stream);
-                    }
-                }
-            });
-        }
-    }
-    fn forget(affected: impl Fn(&Generator) -> bool) {
-        KNOWN.with_borrow(|known| known.iter().filter(|g| affected(g)).for_each(|g| g.valid.set(false)));
-    }
-    WATCHING.with(|watching| {
-        // SAFETY: functions for as long as the process lives.
-        watching.get_or_init(|| unsafe {
-            let none = pg_sys::Datum::from(0);
-            pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
-            pg_sys::CacheRegisterSyscacheCallback(
-                pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32,
-                Some(role_changed),
-                none,
-            );
-            pg_sys::CacheRegisterSyscacheCallback(pg_sys::SysCacheIdentifier::AUTHOID as i32, Some(role_changed), none);
-            pg_sys::before_shmem_exit(Some(leave), none);
-        });
-    });
-}
-
-/// Whoever has this backend's number next goes on above `stream`.
-fn publish(shared: &Shared, generator: &Generator, stream: &Stream) {
-    if let Ok(number) = backend_number(shared, &generator.layout) {
-        let reach = generator.layout.tick_end(stream.last.load(Relaxed));
-        shared.reached()[number].fetch_max(reach, Relaxed);
     }
 }
 
@@ -351,7 +152,8 @@ impl Generator {
         match self.take_at_once(shared, want) {
             Some(run) => Ok(run),
             None if self.layout.is_counter() => counter::take_with_new_block(shared, self, want),
-            None => take_waiting(shared, &self.place.words, &self.layout, self.own.as_deref(), want),
+            None if is_remote(self.order) => strict::take(shared, shared.generator_number(self.place), want),
+            None => take_waiting(shared, &self.place.words, &self.layout, self.order, self.own.as_deref(), want),
         }
     }
 }
@@ -377,6 +179,7 @@ fn take_permitted(
         if stream.since.get() == attach_at {
             return Ok(run);
         }
+        leave_tick(&stream.last, layout);
         stream.last.fetch_max(layout.stamp_at(attach_at).saturating_sub(1), Relaxed);
         stream.since.set(attach_at);
     }
@@ -390,11 +193,12 @@ fn take_waiting(
     shared: &Shared,
     words: &Words,
     layout: &Layout,
+    order: Order,
     own: Option<&Stream>,
     want: u64,
 ) -> Result<Run, Error> {
-    let (mut slept, mut waited) = (false, false);
-    worker::wait_for_move(shared, || {
+    let (mut slept, mut waited, mut reason, mut lease_wanted) = (false, false, None, Micros::MIN / 2);
+    let result = worker::wait_for_move(shared, || {
         loop {
             let now = shared.now();
             let latest = now.max(shared.floor()).saturating_add(shared.max_borrow());
@@ -403,9 +207,18 @@ fn take_waiting(
                 Err(Refusal::Bound) => {
                     let last = own.map_or_else(|| words.last(), |stream| stream.last.load(Relaxed));
                     let first = layout.stamp_at(now).max(last + 1);
-                    check_can_be_served(shared, layout, now, first)?;
                     count_once(&mut waited, &shared.horizon_waits);
-                    shared.want_horizon(layout.tick_end(first));
+                    reason = check_can_be_served(shared, layout, now, first)?;
+                    if reason.is_none() && order == Order::Strict && first >= layout.stamp_at(shared.strict_until()) {
+                        reason = Some(Error::NoLease);
+                        // Once in a while: the worker wakes everybody each time that it is woken.
+                        if now >= lease_wanted + LOOK {
+                            lease_wanted = now;
+                            shared.want_lease();
+                        }
+                    } else if reason.is_none() {
+                        shared.want_horizon(layout.tick_end(first));
+                    }
                     return Ok(None);
                 }
                 // Not a loan: it would last until the epoch.
@@ -416,6 +229,10 @@ fn take_waiting(
                 }
             }
         }
+    });
+    result.map_err(|error| match (error, reason) {
+        (Error::HorizonTimeout, Some(reason)) => reason,
+        (error, _) => error,
     })
 }
 
@@ -425,20 +242,30 @@ fn count_once(done: &mut bool, counter: &AtomicI64) {
     }
 }
 
-/// Why waiting for the horizon to permit `first` would be in vain, if it would.
-fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first: u64) -> Result<(), Error> {
+/// Fails where waiting for `first` would be in vain. What comes back is what is waited for if it is not the horizon.
+fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first: u64) -> Result<Option<Error>, Error> {
     check_not_in_recovery()?;
-    settings::machine_id(layout.max_machine())?;
+    if layout.max_machine() != 0
+        && let Some(rival) = shared.rival()
+    {
+        return Err(rival);
+    }
+    let until = match shared.machine(layout.max_machine()) {
+        Err(error @ Error::NoGrant) => return Ok(Some(error)),
+        machine => machine?.1,
+    };
     if shared.fault.load(Relaxed) == PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED as i32 {
         Err(Error::NoOrigin)
     } else if shared.started() == 0 {
-        Ok(())
+        Ok(None)
     } else if first >= layout.stamps() {
         Err(Error::Exhausted)
     } else if now < layout.epoch() {
         Err(Error::BeforeEpoch)
+    } else if first >= layout.stamp_at(until) {
+        Ok(Some(Error::GrantEnded))
     } else {
-        Ok(())
+        Ok(None)
     }
 }
 

@@ -6,17 +6,26 @@
 //!     |
 //! functions     what SQL can call: guard, call, convert          form_functions, forms: ids as text, UUIDs, opaque
 //!     |
-//! generator     finds the generator; what a call does that cannot be served at once
-//!     |    |
-//!     |    +--- label: what a generator is    counter: blocks of a sequence    drops: what is gone
+//! generator     what a call does that cannot be served at once   counter: blocks of a sequence
+//!     |    |                                                     strict: waits for the authority
+//!     |    +--- lookup: finds the generator    label: what it is    drops: what is gone
 //!     |
 //! mechanism     layout, clock, allocator, horizon: every decision, without PostgreSQL
 //!     |
 //! shmem         the words that all processes share  <---  worker: the one process that moves horizon and clock
-//!                                                             |
-//!                                                         register: the horizon on disk and on the standbys
+//! places        those of each generator                       |
+//!     ^                                                   register: the horizon on disk and on the standbys
+//!     |
+//! member        the connection to the authority: machine ids (grant), strict ids (strict), blocks (blocks)
+//! peers         gossip with other servers                         process, libpq: how both work
+//!     |
+//! protocol      what servers say to each other: every decision, without PostgreSQL
+//!     |
+//! book          what an authority answers
 //! ```
 
+mod blocks;
+mod book;
 mod counter;
 mod drops;
 mod error;
@@ -25,19 +34,26 @@ mod form_functions;
 pub mod forms;
 mod functions;
 mod generator;
+mod grant;
 mod label;
+mod libpq;
+mod lookup;
 mod machine_clock;
 pub mod mechanism;
+mod member;
+mod peers;
 mod places;
+mod process;
 pub mod protocol;
 mod register;
 mod settings;
 mod shmem;
+mod strict;
 mod worker;
 
 use pgrx::{pg_sys::panic::ErrorReport, prelude::*};
 
-pgrx::pg_module_magic!(name = c"idgen", version = c"0.2.0");
+pgrx::pg_module_magic!(name = c"idgen", version = c"0.3.0");
 
 /// Sets everything up in the postmaster. In a session that loads the library without preload nothing is set up: what
 /// only reads ids works, and what gives them says what to do.

@@ -19,5 +19,5 @@ fn read(clock: libc::clockid_t) -> Micros {
     // SAFETY: `time` is valid for writing; both clocks exist on every Linux that PostgreSQL 15 runs on, so that the
     // call cannot fail.
     unsafe { libc::clock_gettime(clock, &mut time) };
-    time.tv_sec * SECOND + time.tv_nsec / 1000
+    time.tv_sec * SECOND + Micros::from(time.tv_nsec as u32 / 1000)
 }

@@ -5,35 +5,60 @@
 //! generator's layout. Giving out ids does not take it.
 
 use crate::{
+    blocks::Leased,
     error::Error,
     mechanism::{
         allocator::Words,
+        definition::{Definition, Order},
         layout::{Layout, SERVER},
     },
+    settings,
     shmem::Shared,
 };
 use pgrx::prelude::*;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+
+/// As the setting idgen.max_generators says.
+const _: () = assert!(size_of::<Place>() == 512);
+
+const NAME_LENGTH: usize = pg_sys::NAMEDATALEN as usize;
+
+/// What an authority knows a generator by. The server generator has neither schema nor name.
+pub struct Named {
+    pub schema: CString,
+    pub name: CString,
+    pub definition: CString,
+}
 
 /// Where a generator has its words.
+///
+/// Its number, for the member worker, is one more than the index of the place; 0 is the server generator.
 pub struct Place {
     pub words: Words,
     /// Database and oid of the sequence; 0: free. Written under the lock.
     key: AtomicU64,
     /// See [`Layout::to_words`]. Written under the lock, before the key.
     layout: [AtomicU64; 3],
+    /// See [`Order`]. Written under the lock, before the key.
+    order: AtomicU8,
+    /// Schema and name, each ended by 0, as of the last time that a backend looked. Under the lock.
+    name: [AtomicU8; 2 * NAME_LENGTH],
+    flush_every: AtomicU32,
     /// Of a counter: the file of the sequence that the block was taken from. Written by who takes a block.
     pub file: AtomicU32,
     /// Of a counter: the block after the one in use, see [`Next`]. Written under the lock; `limit` 0: none.
-    next: [AtomicU64; 3],
+    next: [AtomicU64; 4],
 }
 
-/// A block of a counter that is logged but perhaps not durable yet: values `first .. limit`, and where its record ends.
+/// A block of a counter that is logged but perhaps not durable yet: values `first .. limit`, where its record ends, and
+/// the file of the sequence that it was taken from (0: it is leased).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {
     pub first: u64,
     pub limit: u64,
     pub record: pg_sys::XLogRecPtr,
+    pub file: u32,
 }
 
 impl Default for Place {
@@ -42,6 +67,9 @@ impl Default for Place {
             words: Words::default(),
             key: AtomicU64::new(0),
             layout: Default::default(),
+            order: AtomicU8::new(0),
+            name: [const { AtomicU8::new(0) }; 2 * NAME_LENGTH],
+            flush_every: AtomicU32::new(0),
             file: AtomicU32::new(0),
             next: Default::default(),
         }
@@ -57,12 +85,29 @@ impl Place {
     /// The block after the one in use. Without the lock only whether there is one means anything.
     #[inline(always)]
     pub fn next(&self) -> Option<Next> {
-        let [first, limit, record] = [&self.next[0], &self.next[1], &self.next[2]].map(|word| word.load(Relaxed));
-        (limit != 0).then_some(Next { first, limit, record })
+        let [first, limit, record, file] = self.next.each_ref().map(|word| word.load(Relaxed));
+        (limit != 0).then_some(Next { first, limit, record, file: file as u32 })
+    }
+
+    fn set_name(&self, name: [&CStr; 2]) {
+        for (half, text) in self.name.chunks(NAME_LENGTH).zip(name) {
+            half.iter().zip(text.to_bytes_with_nul()).for_each(|(place, byte)| place.store(*byte, Relaxed));
+        }
+    }
+
+    fn named(&self) -> Named {
+        let [schema, name] = [0, NAME_LENGTH].map(|start| {
+            let bytes = self.name[start..].iter().map(|byte| byte.load(Relaxed)).take_while(|byte| *byte != 0);
+            CString::new(bytes.take(NAME_LENGTH - 1).collect::<Vec<u8>>()).unwrap_or_default()
+        });
+        let order = Order::from_number(self.order.load(Relaxed));
+        let definition =
+            Definition { layout: self.layout(), flush_every: self.flush_every.load(Relaxed), order }.to_string();
+        Named { schema, name, definition: CString::new(definition).unwrap_or_default() }
     }
 
     fn set_next(&self, next: Option<Next>) {
-        let next = next.map_or([0; 3], |next| [next.first, next.limit, next.record]);
+        let next = next.map_or([0; 4], |next| [next.first, next.limit, next.record, u64::from(next.file)]);
         for (word, value) in self.next.iter().zip(next) {
             word.store(value, Relaxed);
         }
@@ -74,7 +119,7 @@ fn key(database: pg_sys::Oid, sequence: pg_sys::Oid) -> u64 {
 }
 
 impl Shared {
-    fn locked<T>(&self, mode: pg_sys::LWLockMode::Type, action: impl FnOnce() -> T) -> T {
+    pub(crate) fn locked<T>(&self, mode: pg_sys::LWLockMode::Type, action: impl FnOnce() -> T) -> T {
         // SAFETY: a lock in shared memory; should `action` raise, PostgreSQL releases it at the end of the transaction
         // or of the process.
         unsafe {
@@ -91,13 +136,18 @@ impl Shared {
         &'static self,
         database: pg_sys::Oid,
         sequence: pg_sys::Oid,
-        layout: &Layout,
+        definition: &Definition,
+        name: [&CStr; 2],
     ) -> Result<&'static Place, Error> {
+        let Definition { layout, order, flush_every } = definition;
         let key = key(database, sequence);
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
             let find = |key| self.places().iter().find(|place| place.key.load(Relaxed) == key);
             let place = match find(key) {
-                Some(place) if place.layout() == *layout => return Ok(place),
+                Some(place) if place.layout() == *layout => {
+                    place.set_name(name);
+                    return Ok(place);
+                }
                 // Its label was set, used and rolled back, and then another was set.
                 Some(place) => place,
                 None => find(0).ok_or(Error::NoPlace)?,
@@ -107,6 +157,12 @@ impl Shared {
             place.set_next(None);
             for (word, value) in place.layout.iter().zip(layout.to_words()) {
                 word.store(value, Relaxed);
+            }
+            place.order.store(*order as u8, Relaxed);
+            place.flush_every.store(*flush_every, Relaxed);
+            place.set_name(name);
+            if *order == Order::Block && !settings::IS_AUTHORITY.get() {
+                self.leases.store(true, Relaxed);
             }
             place.key.store(key, Release);
             Ok(place)
@@ -129,23 +185,72 @@ impl Shared {
         });
     }
 
-    /// Worker only: calls `action` with the words and layout of every generator that a horizon covers, the server
+    /// Worker only: calls `action` with the words, layout and order of every generator that a horizon covers, the server
     /// generator first, while no place can change.
-    pub fn for_each_clock(&self, mut action: impl FnMut(&Words, &Layout)) {
-        action(&self.server, &SERVER);
+    pub fn for_each_clock(&self, mut action: impl FnMut(&Words, &Layout, Order)) {
+        action(&self.server, &SERVER, settings::order());
         self.locked(pg_sys::LWLockMode::LW_SHARED, || {
             for place in self.places().iter().filter(|place| place.key.load(Acquire) != 0) {
                 let layout = place.layout();
                 if !layout.is_counter() {
-                    action(&place.words, &layout);
+                    action(&place.words, &layout, Order::from_number(place.order.load(Relaxed)));
                 }
             }
         });
     }
 
-    /// Keeps `next` as the block after the one in use, and asks the worker to make it durable.
+    /// What the authority knows the generator with this number by.
+    pub fn generator_name(&self, number: u32) -> Named {
+        match number.checked_sub(1).and_then(|index| self.places().get(index as usize)) {
+            Some(place) => self.locked(pg_sys::LWLockMode::LW_SHARED, || place.named()),
+            None => {
+                let definition = Definition { layout: SERVER, flush_every: 0, order: Order::Strict }.to_string();
+                let definition = CString::new(definition).unwrap_or_default();
+                Named { schema: CString::default(), name: CString::default(), definition }
+            }
+        }
+    }
+
+    /// The number of a generator, by its place.
+    pub fn generator_number(&self, place: &Place) -> u32 {
+        let index = self.places().iter().position(|other| std::ptr::eq(other, place));
+        index.map_or(0, |index| index as u32 + 1)
+    }
+
+    /// Whether a generator was ever in use whose blocks are leased.
+    pub fn has_leased(&self) -> bool {
+        self.leases.load(Relaxed)
+    }
+
+    /// The generators whose blocks are leased.
+    pub fn leased(&self) -> Vec<Leased<'_>> {
+        self.locked(pg_sys::LWLockMode::LW_SHARED, || {
+            let leased =
+                |place: &Place| place.key.load(Acquire) != 0 && place.order.load(Relaxed) == Order::Block as u8;
+            let numbered = (1..).zip(self.places()).filter(|(_, place)| leased(place));
+            numbered.map(|(number, place)| (number, place.key.load(Relaxed), place)).collect()
+        })
+    }
+
+    /// Member worker only: keeps a leased block as the next of the generator with this number, if it is still the one
+    /// that has `key`.
+    pub fn keep_leased(&self, number: u32, key: u64, next: Next) {
+        self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
+            let place = &self.places()[number as usize - 1];
+            if place.key.load(Relaxed) == key {
+                place.set_next(Some(next));
+            }
+        });
+        self.wake_waiting();
+    }
+
+    /// Keeps `next` as the block after the one in use.
     pub fn keep_next(&self, place: &Place, next: Next) {
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || place.set_next(Some(next)));
+    }
+
+    /// Asks the worker to make the kept blocks durable.
+    pub fn want_flush(&self) {
         self.flush_wanted.store(true, Release);
         self.wake_worker();
     }
@@ -190,7 +295,8 @@ impl Shared {
             self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
                 // Taken meanwhile, or of another generator: a record ends where no other does.
                 let layout = place.layout();
-                if place.next() == kept && place.words.limit(&layout) == next.first {
+                let goes_on = place.file.load(Relaxed) == next.file && place.words.limit(&layout) == next.first;
+                if place.next() == kept && goes_on {
                     place.words.extend(&layout, next.limit);
                     place.set_next(None);
                 }

@@ -45,6 +45,12 @@ pub fn flush(record: pg_sys::XLogRecPtr) {
     unsafe { pg_sys::XLogFlush(record) };
 }
 
+/// Whether everything up to `record` is on disk.
+pub fn is_flushed(record: pg_sys::XLogRecPtr) -> bool {
+    // SAFETY: reads shared memory, outside recovery; the timeline is not asked for.
+    unsafe { pg_sys::GetFlushRecPtr(std::ptr::null_mut()) >= record }
+}
+
 /// Whether this process's settings ask for synchronous standbys. Meant for the worker, whose settings are those of the
 /// configuration files: a session's own synchronous_commit changes nothing.
 pub fn is_synchronous() -> bool {

@@ -1,11 +1,10 @@
 //! The settings, all under `idgen.`. None that a session can change can break uniqueness or order.
 
 use crate::{
-    error::Error,
     forms::opaque,
-    mechanism::{Micros, SECOND},
+    mechanism::{Micros, SECOND, definition::Order},
 };
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys, prelude::*};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys, prelude::*};
 use std::ffi::{CStr, CString, c_char, c_void};
 
 /// This server's number; -1: unset.
@@ -19,14 +18,77 @@ static MAX_BORROW: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static MAX_CLOCK_JUMP: GucSetting<i32> = GucSetting::<i32>::new(86_400);
 static WAIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 
-/// The machine id to put into ids whose largest is `max`; a layout without machine bits takes any, and needs none.
-pub fn machine_id(max: u64) -> Result<u64, Error> {
-    match MACHINE_ID.get() {
-        _ if max == 0 => Ok(0),
-        id if id < 0 => Err(Error::MachineIdUnset),
-        id if id as u64 > max => Err(Error::MachineIdTooLarge { machine: id, max }),
-        id => Ok(id as u64),
+/// The authority and the peers, as connection strings; none or empty: this server goes by itself.
+static AUTHORITY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static PEERS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static CLUSTER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// The grant that a restart goes on with, see [`crate::grant`].
+pub static GRANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+/// Whether this server allocates for others.
+pub static IS_AUTHORITY: GucSetting<bool> = GucSetting::<bool>::new(false);
+/// The claim to a machine id that a restart goes on with, see [`crate::peers`].
+pub static CLAIM: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static ORDER: GucSetting<OrderName> = GucSetting::<OrderName>::new(OrderName::Server);
+static GRANT_LENGTH: GucSetting<i32> = GucSetting::<i32>::new(86_400);
+static MAX_CLOCK_OFFSET: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+static GOSSIP_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
+pub static MIN_BLOCK: GucSetting<i32> = GucSetting::<i32>::new(100);
+pub static MAX_BLOCK: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
+
+/// What `idgen.order` can be: an order that needs no definition of its own.
+#[derive(Clone, Copy, PostgresGucEnum)]
+enum OrderName {
+    #[name = c"server"]
+    Server,
+    #[name = c"gossip"]
+    Gossip,
+    #[name = c"strict"]
+    Strict,
+}
+
+/// The order of the server generator.
+pub fn order() -> Order {
+    match ORDER.get() {
+        OrderName::Server => Order::Server,
+        OrderName::Gossip => Order::Gossip,
+        OrderName::Strict => Order::Strict,
     }
+}
+
+fn text(setting: &GucSetting<Option<CString>>) -> Option<CString> {
+    setting.get().filter(|text| !text.is_empty())
+}
+
+/// How to connect to the authority, if there is one.
+pub fn authority() -> Option<CString> {
+    text(&AUTHORITY)
+}
+
+/// How to connect to each peer: one connection string a line, or separated by semicolons.
+pub fn peers() -> Vec<CString> {
+    let peers = text(&PEERS).unwrap_or_default();
+    let part = |part: &[u8]| CString::new(part.trim_ascii()).ok().filter(|part| !part.is_empty());
+    peers.to_bytes().split(|byte| matches!(byte, b';' | b'\n')).filter_map(part).collect()
+}
+
+/// The name of the servers that belong together.
+pub fn cluster() -> CString {
+    text(&CLUSTER).unwrap_or_default()
+}
+
+/// For how long the authority grants a machine id.
+pub fn grant_length() -> Micros {
+    Micros::from(GRANT_LENGTH.get()) * SECOND
+}
+
+/// How far ahead of the wall clocks a stamp or a clock from outside may be.
+pub fn max_clock_offset() -> Micros {
+    Micros::from(MAX_CLOCK_OFFSET.get()) * 1000
+}
+
+/// How often a few peers are heard.
+pub fn gossip_interval() -> Micros {
+    Micros::from(GOSSIP_INTERVAL.get()) * 1000
 }
 
 /// How far ahead of the clock the horizon is promised.
@@ -101,9 +163,109 @@ pub fn define() {
         i32::MAX,
         GucFlags::UNIT_S,
     );
+    reloadable(
+        c"idgen.grant_length",
+        c"On an authority: for how long a machine id is granted, and renewed at half of it.",
+        c"So long, at least half of it, a server goes on while the authority is away.",
+        &GRANT_LENGTH,
+        2,
+        i32::MAX,
+        GucFlags::UNIT_S,
+    );
+    reloadable(
+        c"idgen.max_clock_offset",
+        c"How far the clock of another server, or an observed id, may be from the wall clocks here.",
+        c"Above idgen.max_borrow and idgen.horizon_lead together, or healthy servers look as if their clocks were wrong.",
+        &MAX_CLOCK_OFFSET,
+        100,
+        i32::MAX,
+        GucFlags::UNIT_MS,
+    );
+    reloadable(
+        c"idgen.gossip_interval",
+        c"How often this server hears a few of its peers.",
+        c"Two servers with one machine id are found within five of these.",
+        &GOSSIP_INTERVAL,
+        10,
+        60_000,
+        GucFlags::UNIT_MS,
+    );
+    reloadable(
+        c"idgen.min_block_size",
+        c"The fewest values that a counter of order block leases from the authority at once.",
+        c"The size doubles when a block lasts too short a time.",
+        &MIN_BLOCK,
+        1,
+        i32::MAX,
+        GucFlags::default(),
+    );
+    reloadable(
+        c"idgen.max_block_size",
+        c"The most values that a counter of order block leases at once; on an authority, the most it gives.",
+        c"A crash skips at most two blocks.",
+        &MAX_BLOCK,
+        1,
+        i32::MAX,
+        GucFlags::default(),
+    );
+    for (name, short, long, setting, flags) in [
+        (
+            c"idgen.authority",
+            c"How to connect to the server that allocates for this one; empty: none.",
+            c"A libpq connection string. Several hosts with target_session_attrs=read-write follow a failover.",
+            &AUTHORITY,
+            GucFlags::SUPERUSER_ONLY,
+        ),
+        (
+            c"idgen.peers",
+            c"How to connect to the servers whose ids this one goes by; empty: none.",
+            c"libpq connection strings, separated by semicolons.",
+            &PEERS,
+            GucFlags::SUPERUSER_ONLY,
+        ),
+        (
+            c"idgen.cluster",
+            c"The name of the servers that belong together.",
+            c"An authority or a peer of another name refuses this server.",
+            &CLUSTER,
+            GucFlags::default(),
+        ),
+        (
+            c"idgen.held_grant",
+            c"The machine id that the authority granted to this server; set by idgen itself.",
+            c"A restart goes on with it, also while the authority is away. Another server, or a copy, ignores it.",
+            &GRANT,
+            GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
+        ),
+        (
+            c"idgen.held_claim",
+            c"Since when this server has its machine id; set by idgen itself.",
+            c"Of two servers with one machine id the first goes on.",
+            &CLAIM,
+            GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
+        ),
+    ] {
+        GucRegistry::define_string_guc(name, short, long, setting, GucContext::Sighup, flags);
+    }
+    GucRegistry::define_bool_guc(
+        c"idgen.is_authority",
+        c"Whether this server allocates for others.",
+        c"It keeps the book of machine ids, and is where the ids of strict and block generators come from.",
+        &IS_AUTHORITY,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"idgen.order",
+        c"The order of idgen_next() without arguments over several servers.",
+        c"server: this server's own. gossip: also after the ids of peers. strict: after every id that any server returned.",
+        &ORDER,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
     GucRegistry::define_int_guc(
         c"idgen.wait_timeout",
-        c"How long a call waits for the durable horizon before it fails.",
+        c"How long a call waits for the durable horizon or the authority before it fails.",
         c"Calls wait when the horizon cannot move: no background worker, or a synchronous standby that is away.",
         &WAIT_TIMEOUT,
         1,

@@ -2,23 +2,27 @@
 //! back what must be kept.
 //!
 //! ```text
-//! Shared | Place x idgen.max_generators | reach of each backend
+//! Shared | Place x idgen.max_generators | slot of each backend for strict ids | reach of each backend
 //! ```
 //!
 //! Each word says who writes it. Giving out ids takes no lock.
 
 use crate::{
     error::Error,
+    grant::GrantWords,
     machine_clock,
     mechanism::{Micros, allocator::Words, clock::Clock},
+    member::MemberWords,
+    peers::GossipWords,
     places::Place,
     settings,
+    strict::Slot,
 };
 use pgrx::prelude::*;
 use std::{
     cell::UnsafeCell,
     ptr,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU64, Ordering::*},
+    sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU64, Ordering::*},
 };
 
 /// The shared words. Unless it says otherwise a word is written by the worker only and read by everyone, relaxed:
@@ -33,6 +37,14 @@ pub struct Shared {
     pub own_streams_active: AtomicBool,
     /// Whether a record must be on the synchronous standbys before it permits anything.
     pub synchronous: AtomicBool,
+    /// See there.
+    pub(crate) grant: GrantWords,
+    /// Until when strict ids are served here, on the effective clock: the lease that is in force. 0: none.
+    strict_until: AtomicI64,
+    /// When strict ids are served at the earliest, on the boot-time clock.
+    strict_from: AtomicI64,
+    /// Set by callers of a strict generator that found no lease; cleared by the worker.
+    pub strict_wanted: AtomicBool,
     /// A time that is nobody's loan: what a start, a clock set back or a raised horizon reached.
     floor: AtomicI64,
     base: AtomicI64,
@@ -55,6 +67,8 @@ pub struct Shared {
     pub(crate) attach_at: AtomicI64,
     /// Written by who keeps a next block: the worker should flush. The worker takes it.
     pub(crate) flush_wanted: AtomicBool,
+    /// Set when a generator is used whose blocks are leased.
+    pub(crate) leases: AtomicBool,
     /// Written by whoever waits: the horizon that his next stamp needs. The worker takes it.
     wanted: AtomicI64,
     /// Written by superusers' repairs, see [`Shared::ask`]: how many were asked for, and what for.
@@ -63,6 +77,10 @@ pub struct Shared {
     raise_to: AtomicI64,
     /// Written by the worker: how many repairs are done.
     answered: AtomicU64,
+
+    /// See there.
+    pub member: MemberWords,
+    pub gossip: GossipWords,
 
     /// Counted by callers, off the hot path.
     pub horizon_waits: AtomicI64,
@@ -105,8 +123,9 @@ pub fn request() {
 fn sizes() -> (u32, u32, usize) {
     // SAFETY: set before the hooks are called.
     let (generators, backends) = (settings::MAX_GENERATORS.get() as u32, unsafe { pg_sys::MaxBackends } as u32);
-    let size =
-        size_of::<Shared>() + generators as usize * size_of::<Place>() + backends as usize * size_of::<AtomicI64>();
+    let size = size_of::<Shared>()
+        + generators as usize * size_of::<Place>()
+        + backends as usize * (size_of::<Slot>() + size_of::<AtomicI64>());
     (generators, backends, size)
 }
 
@@ -145,6 +164,7 @@ unsafe extern "C-unwind" fn on_startup() {
                 (*shared).first_place().add(place).write(Place::default());
             }
             for backend in 0..max_backends as usize {
+                (*shared).first_slot().add(backend).write(Slot::default());
                 (*shared).first_reach().add(backend).write(AtomicI64::new(0));
             }
         }
@@ -153,11 +173,16 @@ unsafe extern "C-unwind" fn on_startup() {
     }
 }
 
-/// The shared words, or the error of a session that loaded the library by itself.
+/// The shared words, if the library was preloaded.
 #[inline(always)]
-pub fn shared() -> Result<&'static Shared, Error> {
+pub fn attached() -> Option<&'static Shared> {
     // SAFETY: initialized by `on_startup`, and in place for as long as the process lives.
-    unsafe { SHARED.load(Relaxed).as_ref() }.ok_or(Error::NotPreloaded)
+    unsafe { SHARED.load(Relaxed).as_ref() }
+}
+
+/// The shared words, or the error of a session that loaded the library by itself.
+pub fn shared() -> Result<&'static Shared, Error> {
+    attached().ok_or(Error::NotPreloaded)
 }
 
 impl Shared {
@@ -172,6 +197,10 @@ impl Shared {
             max_borrow: AtomicI64::new(0),
             own_streams_active: AtomicBool::new(false),
             synchronous: AtomicBool::new(false),
+            grant: GrantWords::default(),
+            strict_until: AtomicI64::new(0),
+            strict_from: AtomicI64::new(Micros::MAX),
+            strict_wanted: AtomicBool::new(false),
             floor: AtomicI64::new(0),
             base: AtomicI64::new(0),
             held: AtomicI64::new(0),
@@ -186,11 +215,14 @@ impl Shared {
             worker_pid: AtomicI32::new(0),
             attach_at: AtomicI64::new(0),
             flush_wanted: AtomicBool::new(false),
+            leases: AtomicBool::new(false),
             wanted: AtomicI64::new(0),
             asked: AtomicU64::new(0),
             accept: AtomicBool::new(false),
             raise_to: AtomicI64::new(0),
             answered: AtomicU64::new(0),
+            member: MemberWords::default(),
+            gossip: GossipWords::default(),
             horizon_waits: AtomicI64::new(0),
             loan_sleeps: AtomicI64::new(0),
             moved: UnsafeCell::new(moved),
@@ -206,9 +238,21 @@ impl Shared {
         unsafe { ptr::from_ref(self).add(1).cast_mut().cast() }
     }
 
-    fn first_reach(&self) -> *mut AtomicI64 {
+    fn first_slot(&self) -> *mut Slot {
+        const { assert!(size_of::<Place>().is_multiple_of(align_of::<Slot>())) };
         // SAFETY: they follow the places in the same allocation, see `sizes`.
         unsafe { self.first_place().add(self.max_generators as usize).cast() }
+    }
+
+    fn first_reach(&self) -> *mut AtomicI64 {
+        // SAFETY: they follow the slots in the same allocation, see `sizes`.
+        unsafe { self.first_slot().add(self.max_backends as usize).cast() }
+    }
+
+    /// The slots in which backends wait for strict ids, one for each backend number.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        // SAFETY: initialized by `on_startup`; all their words are atomic.
+        unsafe { std::slice::from_raw_parts(self.first_slot(), self.max_backends as usize) }
     }
 
     /// All places, free ones too.
@@ -296,7 +340,33 @@ impl Shared {
     /// see it by themselves, in `attach_at`.
     pub fn raise_all(&self, at: Micros) {
         self.attach_at.fetch_max(at, Relaxed);
-        self.for_each_clock(|words, layout| words.raise(layout.stamp_at(at).saturating_sub(1)));
+        self.for_each_clock(|words, layout, _| words.raise(layout.stamp_at(at).saturating_sub(1)));
+    }
+
+    /// Asks the worker for a lease to serve strict ids.
+    pub fn want_lease(&self) {
+        self.strict_wanted.store(true, Relaxed);
+        self.wake_worker();
+    }
+
+    /// Until when strict ids are served here, on the effective clock.
+    pub fn strict_until(&self) -> Micros {
+        self.strict_until.load(Relaxed)
+    }
+
+    /// When strict ids are served at the earliest, on the boot-time clock.
+    pub fn strict_from(&self) -> Micros {
+        self.strict_from.load(Relaxed)
+    }
+
+    /// Worker only.
+    pub fn serve_strict_from(&self, boot: Micros) {
+        self.strict_from.store(boot, Relaxed);
+    }
+
+    /// Worker only.
+    pub fn serve_strict_until(&self, until: Micros) {
+        self.strict_until.store(until, Relaxed);
     }
 
     /// Worker only: the horizon is at `horizon`, durable and acknowledged.
@@ -377,11 +447,42 @@ impl Shared {
     }
 
     pub(crate) fn wake_worker(&self) {
-        let place = self.worker.load(Acquire);
-        if place >= 0 {
-            // SAFETY: a place in the array of all processes stays valid; should the worker have gone, whoever has the
-            // place now is woken for nothing, which every latch user allows for.
-            unsafe { pg_sys::SetLatch(&raw mut (*(*pg_sys::ProcGlobal).allProcs.add(place as usize)).procLatch) };
-        }
+        wake(self.worker.load(Acquire));
     }
+}
+
+/// A text in shared memory, cut to `N` bytes. Under a lock.
+pub(crate) struct Text<const N: usize>([AtomicU8; N]);
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Text([const { AtomicU8::new(0) }; N])
+    }
+}
+
+impl<const N: usize> Text<N> {
+    pub(crate) fn set(&self, text: &str) {
+        let bytes = text.bytes().take(N - 1).chain([0]);
+        self.0.iter().zip(bytes).for_each(|(place, byte)| place.store(byte, Relaxed));
+    }
+
+    pub(crate) fn get(&self) -> Option<String> {
+        let bytes: Vec<u8> = self.0.iter().map(|byte| byte.load(Relaxed)).take_while(|byte| *byte != 0).collect();
+        (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// Wakes the process with this place among all processes; -1: nobody.
+pub(crate) fn wake(place: i32) {
+    if place >= 0 {
+        // SAFETY: a place in the array of all processes stays valid; should the process have gone, whoever has the place
+        // now is woken for nothing, which every latch user allows for.
+        unsafe { pg_sys::SetLatch(&raw mut (*(*pg_sys::ProcGlobal).allProcs.add(place as usize)).procLatch) };
+    }
+}
+
+/// This process's place among all processes.
+pub(crate) fn own_place() -> i32 {
+    // SAFETY: who asks has one.
+    unsafe { pg_sys::MyProc.offset_from((*pg_sys::ProcGlobal).allProcs) as i32 }
 }

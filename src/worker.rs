@@ -6,8 +6,10 @@
 
 use crate::{
     error::Error,
-    faults, machine_clock,
-    mechanism::{Micros, SECOND, clock::Clock, horizon::Position},
+    faults, grant, machine_clock,
+    mechanism::{Micros, SECOND, clock::Clock, definition::Order, horizon::Position},
+    member, peers,
+    protocol::lease::{self, LEASE},
     register, settings,
     shmem::{self, Repair, Shared},
 };
@@ -90,8 +92,7 @@ fn announce(shared: &Shared) {
     }
     // SAFETY: this process has a place in the array of all processes, where its latch is.
     unsafe {
-        let place = pg_sys::MyProc.offset_from((*pg_sys::ProcGlobal).allProcs);
-        shared.set_worker(place as i32, pg_sys::MyProcPid);
+        shared.set_worker(shmem::own_place(), pg_sys::MyProcPid);
         pg_sys::on_shmem_exit(Some(leave), pg_sys::Datum::from(0));
     }
 }
@@ -101,6 +102,8 @@ fn run(shared: &'static Shared) {
     start(shared);
     let (mut seen, mut changed) = (given(shared), machine_clock::boot());
     loop {
+        shared.apply_grant();
+        shared.check_peers();
         let (asked, accept, raise_to) = shared.repairs();
         if accept {
             shared.set_clock(shared.clock().accept(machine_clock::both()));
@@ -118,7 +121,9 @@ fn run(shared: &'static Shared) {
             open_bounds(shared, shared.horizon());
         }
         let active = given(shared) != seen || shared.own_streams_active.swap(false, Ordering::Relaxed);
-        let must = wanted > shared.horizon() || !shared.is_answered(asked) || shared.started() == 0;
+        let lease = renewal(shared, active);
+        let must =
+            wanted > shared.horizon() || !shared.is_answered(asked) || shared.started() == 0 || lease == Renewal::Now;
         if must || active && position(shared, 0).is_due() {
             if !move_horizon(shared, wanted.max(raise_to)) {
                 return;
@@ -135,17 +140,49 @@ fn run(shared: &'static Shared) {
         }
         // While ids are given out it looks often enough that nobody has to wait; then it sleeps until it is woken.
         let lead = settings::horizon_lead();
-        let idle = (boot - changed < lead).then(|| Duration::from_micros(lead as u64 / 8));
+        let idle = match lease {
+            Renewal::At(at) => Some((at - boot).clamp(1_000, lead / 8)),
+            _ => (boot - changed < lead).then_some(lead / 8),
+        };
+        // Who waits for the first round of gossip is not told when it took too long.
+        let idle = shared.first_round().map(|at| (at - boot).max(1_000)).or(idle);
+        let idle = idle.map(|time| Duration::from_micros(time as u64));
         if !sleep(shared, if flushed { idle } else { Some(STANDBY_LOOK) }) {
             return;
         }
     }
 }
 
+/// When the lease for strict ids is to be renewed, by a move.
+#[derive(PartialEq)]
+enum Renewal {
+    Never,
+    /// When the boot-time clock shows this.
+    At(Micros),
+    Now,
+}
+
+/// When to renew it, if strict ids are given here and somebody takes some.
+fn renewal(shared: &Shared, active: bool) -> Renewal {
+    let mut strict = false;
+    shared.for_each_clock(|_, _, order| strict |= order == Order::Strict);
+    let used = active || shared.strict_wanted.load(Ordering::Relaxed);
+    if !strict || !used || !settings::IS_AUTHORITY.get() {
+        return Renewal::Never;
+    }
+    let boot = machine_clock::boot();
+    if boot < shared.strict_from() {
+        return Renewal::At(shared.strict_from());
+    }
+    shared.strict_wanted.store(false, Ordering::Relaxed);
+    let left = shared.strict_until() - shared.clock().at(boot);
+    if left < LEASE / 2 { Renewal::Now } else { Renewal::At(boot + left - LEASE / 2) }
+}
+
 /// A number that is another one when ids were given out.
 fn given(shared: &Shared) -> u64 {
     let mut sum = 0u64;
-    shared.for_each_clock(|words, _| sum = sum.wrapping_add(words.last()));
+    shared.for_each_clock(|words, _, _| sum = sum.wrapping_add(words.last()));
     sum
 }
 
@@ -158,6 +195,7 @@ fn start(shared: &Shared) {
     let horizon = register::read();
     faults::point("start:read");
     let now = machine_clock::both();
+    shared.serve_strict_from(now.boot + lease::WAIT);
     shared.set_clock(Clock::start(now, horizon, settings::horizon_lead(), settings::max_clock_jump()));
     shared.raise_floor(horizon);
     shared.raise_all(horizon);
@@ -168,7 +206,7 @@ fn start(shared: &Shared) {
 fn position(shared: &Shared, wanted: Micros) -> Position {
     let boot = machine_clock::boot();
     let mut reach = wanted;
-    shared.for_each_clock(|words, layout| {
+    shared.for_each_clock(|words, layout, _| {
         // One that never gave an id reaches nowhere, even if its epoch is in the future.
         let last = words.last();
         if last != 0 {
@@ -188,7 +226,7 @@ fn position(shared: &Shared, wanted: Micros) -> Position {
 /// synchronous standbys, and only then opens the bounds. False if the process is told to end meanwhile; then nothing was
 /// opened.
 fn move_horizon(shared: &'static Shared, wanted: Micros) -> bool {
-    follow(shared);
+    let began = follow(shared);
     let target = position(shared, wanted).target();
     faults::point("move:decided");
     // The error ends this process, as it must; what the callers need to know of it is left behind.
@@ -210,6 +248,9 @@ fn move_horizon(shared: &'static Shared, wanted: Micros) -> bool {
     }
     faults::point("move:acknowledged");
     shared.set_horizon(target, machine_clock::boot());
+    if shared.strict_from() <= machine_clock::boot() {
+        shared.serve_strict_until(lease::on_effective_clock(began));
+    }
     open_bounds(shared, target);
     faults::point("move:opened");
     true
@@ -217,16 +258,26 @@ fn move_horizon(shared: &'static Shared, wanted: Micros) -> bool {
 
 /// Permits the ids up to `horizon`, which is durable and acknowledged.
 fn open_bounds(shared: &Shared, horizon: Micros) {
-    shared.for_each_clock(|words, layout| {
+    let grant = shared.grant();
+    let waits = !shared.check_peers() || shared.first_round().is_some();
+    shared.for_each_clock(|words, layout, order| {
+        let limit = match order {
+            // Another server may have this machine id.
+            _ if waits && layout.max_machine() != 0 => return,
+            // All of its ids come from the authority.
+            Order::Strict if !settings::IS_AUTHORITY.get() => return,
+            Order::Strict => horizon.min(shared.strict_until()),
+            _ => horizon,
+        };
         // Without a machine id that fits it stays closed, and its callers are told why.
-        if let Ok(machine) = settings::machine_id(layout.max_machine()) {
-            words.open(layout, layout.stamp_at(horizon), machine);
+        if let Ok((machine, until)) = grant::machine_of(grant, layout.max_machine()) {
+            words.open(layout, layout.stamp_at(limit.min(until)), machine);
         }
     });
 }
 
-/// Lets the effective clock follow the wall clock, and warns when a leap is not followed.
-fn follow(shared: &Shared) {
+/// Lets the effective clock follow the wall clock, and warns when a leap is not followed. The result is what it shows.
+fn follow(shared: &Shared) -> Micros {
     let before = shared.clock();
     let clock = before.follow(machine_clock::both(), settings::max_clock_jump());
     shared.set_clock(clock);
@@ -239,6 +290,7 @@ fn follow(shared: &Shared) {
     }
     // What was reached before the clock went back is nobody's loan.
     shared.raise_floor(clock.at(clock.seen).max(before.at(clock.seen)));
+    clock.at(clock.seen)
 }
 
 /// Waits to be woken, at most `timeout`, and reloads the settings if that is asked for. False: the process is to end.
@@ -255,5 +307,11 @@ fn sleep(shared: &Shared, timeout: Option<Duration>) -> bool {
 /// What callers go by is what the configuration files say, for all of them at once: never a session's own settings.
 fn publish_settings(shared: &Shared) {
     shared.synchronous.store(register::is_synchronous(), Ordering::Relaxed);
+    if settings::authority().is_some() {
+        member::launch(shared);
+    }
+    if !settings::peers().is_empty() {
+        peers::launch(shared);
+    }
     shared.set_clock(shared.clock());
 }

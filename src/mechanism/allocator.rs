@@ -61,13 +61,13 @@ impl Words {
         latest: Micros,
         want: u64,
     ) -> Result<Run, Refusal> {
-        let stamp = layout.stamp_at(now);
         loop {
             let last = after.load(Ordering::Acquire);
             let bound = self.bound.load(Ordering::Acquire);
-            let first = stamp.max(last + 1);
-            let limit = layout.stamp_of(bound);
-            if first >= limit {
+            let first = if now < layout.tick_end(last) { last + 1 } else { stamp_past(layout, now).max(last + 1) };
+            let machine = layout.machine_of(bound);
+            // Ids of one machine id are in the order of their stamps.
+            if layout.id(first, machine) >= bound {
                 return Err(Refusal::Bound);
             }
             let due = layout.tick_start(first);
@@ -75,10 +75,14 @@ impl Words {
                 return Err(Refusal::Loan { due });
             }
             // A run may not reach into ticks that a single call would have been refused.
-            let count =
-                if want == 1 { 1 } else { want.min(limit - first).min(layout.last_stamp_at(latest) - first + 1) };
+            let count = if want == 1 {
+                1
+            } else {
+                let limit = layout.stamp_of(bound);
+                want.min(limit - first).min(layout.last_stamp_at(latest) - first + 1)
+            };
             if after.compare_exchange_weak(last, first + count - 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return Ok(Run { first, count, machine: layout.machine_of(bound) });
+                return Ok(Run { first, count, machine });
             }
         }
     }
@@ -111,11 +115,38 @@ impl Words {
         self.bound.store(layout.id(limit, machine), Ordering::Release);
     }
 
+    /// Permits nothing. Before another machine id is opened: with [`Words::leave_tick`] after it.
+    pub fn close(&self) {
+        self.bound.store(0, Ordering::Release);
+    }
+
+    /// Sees to it that the next stamp is in another tick than the last: in one tick the ids of two machine ids are not
+    /// in the order of their stamps. One step upon `last`, so that no caller comes in between.
+    pub fn leave_tick(&self, layout: &Layout) {
+        leave_tick(&self.last, layout);
+    }
+
     /// Permits more of the same machine. Of a counter: whoever holds the lock of the places.
     pub fn extend(&self, layout: &Layout, limit: u64) {
         let machine = layout.machine_of(self.bound.load(Ordering::Acquire));
         self.open(layout, limit, machine);
     }
+}
+
+/// The stamp of a clock that is past the tick of the last stamp. Out of line: in line the compiler would divide in every
+/// call, then choose, and the exchange would wait for that.
+#[cold]
+#[inline(never)]
+fn stamp_past(layout: &Layout, now: Micros) -> u64 {
+    layout.stamp_at(now)
+}
+
+/// As [`Words::leave_tick`], of a stream that has a `last` of its own. It always moves, so that the exchange of a caller who
+/// has read the bound that was closed fails; but one that never gave a stamp stays where it is.
+pub fn leave_tick(last: &AtomicU64, layout: &Layout) {
+    _ = last.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {
+        (last != 0).then(|| layout.stamp_at(layout.tick_end(last + 1)).saturating_sub(1).max(last))
+    });
 }
 
 #[cfg(test)]
@@ -173,6 +204,22 @@ mod tests {
     }
 
     #[test]
+    fn after_a_tick_was_left_another_machine_goes_on_in_the_next() {
+        let words = opened(NOW + SECOND);
+        let before = words.take(&SERVER, NOW, NOW + SECOND, 5).unwrap();
+        words.close();
+        assert_eq!(words.take(&SERVER, NOW, NOW + SECOND, 1), Err(Refusal::Bound));
+        words.leave_tick(&SERVER);
+        words.open(&SERVER, SERVER.stamp_at(NOW + SECOND), 2);
+        let after = words.take(&SERVER, NOW, NOW + SECOND, 1).unwrap();
+        assert_eq!(SERVER.tick_start(after.first), SERVER.tick_end(before.first));
+        assert!(SERVER.id(after.first, after.machine) > SERVER.id(before.first + 4, before.machine));
+        let unused = Words::default();
+        unused.leave_tick(&SERVER);
+        assert_eq!(unused.last(), 0);
+    }
+
+    #[test]
     fn the_last_stamp_of_the_layout_is_given_and_nothing_after_it() {
         let words = Words::default();
         words.open(&SERVER, SERVER.stamps(), 0);
@@ -188,13 +235,12 @@ mod tests {
             open in 1i64..20_000,
         ) {
             let words = opened(NOW + open);
-            let mut next = 0;
+            let mut next = 1;
             for (step, borrow, want) in calls {
                 let (now, latest) = (NOW + step, NOW + step + borrow);
                 if let Ok(run) = words.take(&SERVER, now, latest, want) {
                     let end = run.first + run.count;
-                    prop_assert!(run.first >= next && run.count >= 1 && run.count <= want);
-                    prop_assert!(run.first >= SERVER.stamp_at(now));
+                    prop_assert!(run.first == SERVER.stamp_at(now).max(next) && run.count >= 1 && run.count <= want);
                     prop_assert!(end <= SERVER.stamp_at(NOW + open));
                     prop_assert!(SERVER.tick_start(end - 1) <= latest);
                     next = end;

@@ -138,6 +138,7 @@ impl Layout {
     }
 
     /// When the tick of `stamp` ends.
+    #[inline(always)]
     pub const fn tick_end(&self, stamp: u64) -> Micros {
         self.tick_start(stamp).saturating_add(self.tick)
     }
@@ -184,6 +185,7 @@ impl Layout {
     }
 
     /// The smallest and the largest id of the tick that holds `at`, over all machines; none outside the layout's time.
+    #[inline(always)]
     pub fn ids_at(&self, at: Micros) -> Option<(u64, u64)> {
         let first = self.stamp_at(at);
         (!self.is_counter() && at >= self.epoch && first < self.stamps()).then(|| {

@@ -3,7 +3,7 @@
 
 use crate::harness::checker::{Rules, check};
 use crate::harness::clock::HOUR;
-use crate::harness::cluster::{Cluster, IDGEN, assert_refused, one, program, refusal, run};
+use crate::harness::cluster::{Cluster, IDGEN, assert_refused, one, program, refusal, run, signal};
 use crate::harness::history::History;
 use crate::harness::load::Load;
 use crate::harness::wait_until;
@@ -109,6 +109,65 @@ fn a_counter_flushes_once_for_each_block_and_a_kill_loses_two_blocks_at_most() {
     let mut client = cluster.connect("postgres");
     let after = value(&mut client, "c");
     assert!(after > last && after - last - 1 < 100, "{after} after {last}");
+}
+
+/// With the worker stopped every flush is the session's own.
+#[test]
+fn a_counter_that_is_used_faster_than_the_disk_waits_once_for_two_blocks_and_has_no_more_in_flight() {
+    let cluster = Cluster::with_idgen("wal_writer_delay = '10s'");
+    let mut client = cluster.connect("postgres");
+    create(&mut client, "c", "'counter', flush_every => 50");
+    assert_eq!(value(&mut client, "c"), 1);
+    let worker = cluster.signal_child("idgen horizon", libc::SIGSTOP);
+    let flushes: i64 = one(
+        &mut client,
+        "SELECT count(DISTINCT flushed) FROM (SELECT idgen_next('c'), pg_current_wal_flush_lsn() AS flushed
+         FROM generate_series(1, 1000)) AS calls",
+    );
+    assert!((10..=15).contains(&flushes), "{flushes} flushes for 1000 values");
+    client
+        .batch_execute(
+            "DO $$ DECLARE value bigint; BEGIN
+                 FOR i IN 1..1000 LOOP
+                     value := idgen_sequence(idgen_next('c'), 'c');
+                     ASSERT (SELECT last_value - value < 100 FROM c), value;
+                 END LOOP;
+             END $$",
+        )
+        .unwrap();
+    signal(worker, libc::SIGCONT);
+}
+
+#[test]
+fn a_counter_skips_nothing_when_calls_fail_because_the_standby_is_away() {
+    let cluster = Cluster::with_idgen("idgen.wait_timeout = '100ms'");
+    let mut client = cluster.connect("postgres");
+    create(&mut client, "c", "'counter', flush_every => 10");
+    cluster.reconfigure("synchronous_standby_names = 'FIRST 1 (nobody)'");
+    const VALUE: &str = "SELECT idgen_sequence(idgen_next('c'), 'c')";
+    let mut last = 0;
+    let mut refused = 0;
+    while refused < 6 {
+        match client.query_one(VALUE, &[]) {
+            Ok(row) => last = row.get(0),
+            Err(error) => {
+                let timeout = *error.code().unwrap() == SqlState::QUERY_CANCELED;
+                assert!(timeout || *error.code().unwrap() == SqlState::CANNOT_CONNECT_NOW, "{error:?}");
+                refused += 1;
+                // Half of them wait for the deadline, the others are cancelled.
+                client.batch_execute("SET statement_timeout = '30ms'").unwrap();
+                if refused < 4 {
+                    client.batch_execute("RESET statement_timeout").unwrap();
+                }
+            }
+        }
+    }
+    client.batch_execute("RESET statement_timeout").unwrap();
+    cluster.reconfigure("synchronous_standby_names = ''");
+    wait_until("the standby is not waited for", || {
+        client.query_one(VALUE, &[]).is_ok_and(|row| row.get::<_, i64>(0) > last)
+    });
+    assert_eq!(value(&mut client, "c"), last + 2);
 }
 
 #[test]

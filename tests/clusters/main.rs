@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod blocks;
 mod borrow;
 mod clock;
 mod concurrency;
@@ -14,8 +15,11 @@ mod errors;
 mod failover;
 mod forms;
 mod generators;
+mod gossip;
+mod grants;
 mod migration;
 mod repair;
+mod strict;
 mod synchronous;
 mod worker;
 

@@ -3,7 +3,7 @@
 //!
 //! stateright explores every order of [`Action`]s within [`Bounds`]. Clock, horizon, layouts and allocator are the
 //! mechanism. The worker's steps are those of src/worker.rs, one action each, written down here a second time: what
-//! changes there in `start`, `position` or `move_horizon` changes here.
+//! changes there in `start`, `position` or `move_horizon` changes here. The last test notices when their order does.
 
 use Fault::*;
 use Worker::*;
@@ -616,3 +616,29 @@ mutant!(tick_lent_as_a_whole, CRASHED_TWICE, "a loan within the limit",
     "allocator.rs": "let due = layout.tick_start(first);" => "let due = layout.tick_end(first);");
 mutant!(loans_without_limit, CRASHED_TWICE, "no loan beyond the limit",
     "allocator.rs": "if due > latest {" => "if false {");
+
+/// What the model takes over by hand: the worker's steps, in their order.
+#[test]
+fn the_worker_goes_through_the_steps_of_the_model_in_their_order() {
+    const SOURCE: &str = include_str!("../../src/worker.rs");
+    const START: &[&str] = &[
+        "register::read()",
+        "shared.set_clock(Clock::start(",
+        "shared.raise_floor(horizon)",
+        "shared.raise_all(horizon)",
+    ];
+    const MOVE: &[&str] = &[
+        "follow(shared)",
+        "position(shared, wanted).target()",
+        "register::advance(target)",
+        "register::is_on_standbys(record)",
+        "shared.set_horizon(target",
+        "open_bounds(shared, target)",
+    ];
+    for (function, steps) in [("\nfn start(", START), ("\nfn move_horizon(", MOVE)] {
+        let body = SOURCE.split_once(function).unwrap().1.split_once("\n}\n").unwrap().0;
+        let places: Vec<Option<usize>> = steps.iter().map(|step| body.find(step)).collect();
+        let in_order = places.iter().all(Option::is_some) && places.is_sorted();
+        assert!(in_order, "{} has other steps than the model: {steps:?}", function.trim());
+    }
+}

@@ -32,6 +32,7 @@ enum Step {
     Raise(u64),
     Open { until: u64, machine: u64 },
     Close,
+    Leave,
 }
 use Step::*;
 
@@ -105,6 +106,14 @@ const SWITCH: Scene = Scene {
     spent: 0..=0,
 };
 
+/// Another machine id in the tick in which the first gave its last: in one tick ids of two are not in order.
+/// The first call finds a tick that is used up.
+const LEAVE: Scene = Scene {
+    before: &[Raise(21), Open { until: 60, machine: 2 }],
+    worker: &[Close, Leave, Open { until: 40, machine: 1 }],
+    ..SWITCH
+};
+
 /// Stamps `first .. end` under `machine`: given to a call, or permitted by a bound.
 #[derive(Clone, Copy, Debug)]
 struct Run {
@@ -117,6 +126,7 @@ struct Run {
 trait Words: Default + Send + Sync + 'static {
     fn take(&self, call: Call) -> Option<Run>;
     fn raise(&self, stamp: u64);
+    fn leave(&self);
     fn open(&self, until: u64, machine: u64);
     fn last(&self) -> u64;
 }
@@ -139,6 +149,9 @@ macro_rules! words {
             }
             fn raise(&self, stamp: u64) {
                 self.raise(stamp);
+            }
+            fn leave(&self) {
+                self.leave_tick(&BITS);
             }
             fn open(&self, until: u64, machine: u64) {
                 self.open(&BITS, until, machine);
@@ -193,6 +206,11 @@ impl<W: Words> Race<W> {
                 seen.raised = seen.raised.max(stamp);
             }
             Close => self.words.open(0, 0),
+            Leave => {
+                self.words.leave();
+                let mut seen = self.seen.lock().unwrap();
+                seen.raised = seen.raised.max(self.words.last());
+            }
             Open { until, machine } => {
                 let first = self.words.last() + 1;
                 self.seen.lock().unwrap().permit(Run { first, end: until, machine });
@@ -224,6 +242,8 @@ impl<W: Words> Race<W> {
         seen.given.sort_by_key(|run| run.first);
         for pair in seen.given.windows(2) {
             assert!(pair[0].end <= pair[1].first, "twice: {pair:?}");
+            let same_tick = tick(pair[0].end - 1) == tick(pair[1].first);
+            assert!(!same_tick || pair[0].machine == pair[1].machine, "tick: {pair:?}");
         }
         for run in &seen.given {
             assert!(run.end <= *spent.start() || *spent.end() < run.first, "twice: {run:?} of {spent:?}");
@@ -292,20 +312,22 @@ scene!(a_start_gives_nothing_that_was_given_before, START);
 scene!(a_move_takes_nothing_back, MOVE);
 scene!(a_block_is_entered_at_its_first_value, BLOCK);
 scene!(a_switch_of_the_machine_id_parts_the_stamps, SWITCH);
+scene!(a_switch_of_the_machine_id_leaves_the_tick, LEAVE);
 
 mutant!(no_exchange, RACE, "twice",
     "after.compare_exchange_weak(last, first + count - 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()" =>
     "{ after.store(first + count - 1, Ordering::Release); true }");
 mutant!(exchange_before_the_check_of_the_bound, RACE, "burned",
-    "if first >= limit {" =>
-    "if first >= limit { after.compare_exchange(last, first, Ordering::AcqRel, Ordering::Relaxed).ok();");
+    "if layout.id(first, machine) >= bound {" =>
+    "if layout.id(first, machine) >= bound { after.compare_exchange(last, first, Ordering::AcqRel, Ordering::Relaxed).ok();");
 mutant!(exchange_before_the_check_of_the_loan, BORROW, "burned",
     "if due > latest {" =>
     "if due > latest { after.compare_exchange(last, first, Ordering::AcqRel, Ordering::Relaxed).ok();");
 mutant!(run_beyond_the_bound, RACE, "bound", "want.min(limit - first)" => "want");
 mutant!(run_beyond_the_loan, BORROW, "loan", ".min(layout.last_stamp_at(latest) - first + 1)" => "");
 mutant!(clock_followed_back, ORDER, "order",
-    "let first = stamp.max(last + 1);" => "let first = if stamp < last { stamp } else { last.max(stamp) + 1 };");
+    "let first = if now < layout.tick_end(last) { last + 1 } else" =>
+    "let first = if now < layout.tick_start(last) { layout.stamp_at(now) } else if now < layout.tick_end(last) { last + 1 } else");
 mutant!(bound_read_before_last, SWITCH, "bound",
     "let last = after.load(Ordering::Acquire);
             let bound = self.bound.load(Ordering::Acquire);" =>
@@ -320,4 +342,12 @@ mutant!(raised_by_a_store, MOVE, "twice",
 mutant!(opened_before_raised, Scene { worker: &[Open { until: 40, machine: 1 }, Raise(29)], ..START }, "twice");
 mutant!(not_raised, Scene { worker: &[Open { until: 22, machine: 1 }], ..BLOCK }, "twice");
 mutant!(not_closed, Scene { worker: &[Raise(25), Open { until: 40, machine: 2 }], ..SWITCH }, "bound");
+mutant!(tick_left_in_two_steps, LEAVE, "bound",
+    "_ = last.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {
+        (last != 0).then(|| layout.stamp_at(layout.tick_end(last + 1)).saturating_sub(1).max(last))
+    });" =>
+    "let end = layout.stamp_at(layout.tick_end(last.load(Ordering::Acquire) + 1));
+    last.fetch_max(end.saturating_sub(1), Ordering::AcqRel);");
+mutant!(tick_left_where_it_stood, LEAVE, "bound", "layout.tick_end(last + 1)" => "layout.tick_end(last)");
+mutant!(tick_not_left, Scene { worker: &[Close, Raise(22), Open { until: 40, machine: 1 }], ..LEAVE }, "bound");
 mutant!(closed_after_raised, Scene { worker: &[Raise(25), Close, Open { until: 40, machine: 2 }], ..SWITCH }, "bound");

@@ -72,3 +72,41 @@ SELECT s.give();
 RESET ROLE;
 DROP SCHEMA s CASCADE;
 DROP ROLE regress_idgen_user, regress_idgen_other, regress_idgen_monitor;
+
+-- What somebody has put before pg_catalog in a superuser's search path is never called.
+CREATE SCHEMA evil;
+DO $$
+DECLARE
+    name text;
+    body text := 'LANGUAGE plpgsql AS $trap$ BEGIN RAISE EXCEPTION ''trapped''; END $trap$';
+BEGIN
+    FOREACH name IN ARRAY '{quote_ident,quote_literal,lower,upper,to_regclass,parse_ident}'::text[] LOOP
+        EXECUTE format('CREATE FUNCTION evil.%I(text) RETURNS text %s', name, body);
+    END LOOP;
+    FOREACH name IN ARRAY '{text,oid,bigint,name,timestamptz}'::text[] LOOP
+        EXECUTE format('CREATE FUNCTION evil.trap(%s, %1$s) RETURNS boolean %s', name, body);
+        EXECUTE format('CREATE OPERATOR evil.= (LEFTARG = %s, RIGHTARG = %1$s, FUNCTION = evil.trap)', name);
+        EXECUTE format('CREATE OPERATOR evil.< (LEFTARG = %s, RIGHTARG = %1$s, FUNCTION = evil.trap)', name);
+    END LOOP;
+    FOREACH name IN ARRAY '{pg_class,pg_sequence,pg_constraint,pg_settings,idgen_presets}'::text[] LOOP
+        EXECUTE format('CREATE VIEW evil.%I AS SELECT 1 / (random() * 0) AS oid', name);
+    END LOOP;
+END $$;
+CREATE TABLE evil_rows (id bigserial PRIMARY KEY, n int);
+CREATE TABLE evil_parts (id bigint PRIMARY KEY) PARTITION BY RANGE (id);
+SET search_path = evil, pg_catalog, public, pg_temp;
+SELECT lower('the trap is set');
+SELECT idgen_create_generator('public.evil_g', 'snowflake'), idgen_create_generator('public.evil_c', 'counter');
+SELECT idgen_next('public.evil_g') IS NULL, idgen_sequence(idgen_next('public.evil_c'), 'public.evil_c');
+SELECT count(*) > 0 AS done FROM idgen_adopt('public.evil_rows', 'id');
+SELECT count(*) > 0 AS done FROM idgen_abandon('public.evil_rows', 'id');
+SELECT count(*) > 0 AS done FROM idgen_create_partitions('public.evil_parts', '2026-01-01', '2026-03-01', '1 month');
+SELECT count(*) > 0 AS listed FROM idgen_generators;
+SELECT count(*) >= 0 AS listed FROM idgen_columns;
+SELECT count(*) FROM idgen_status;
+SELECT count(*) >= 0 AS looked FROM idgen_doctor();
+SELECT idgen_from_text(idgen_to_text(5)), idgen_from_uuid(idgen_to_uuid(5)), idgen_min_id('2026-01-01+00'), idgen_next_uuid() IS NULL;
+RESET search_path;
+DROP TABLE evil_rows, evil_parts;
+DROP SEQUENCE evil_g, evil_c;
+DROP SCHEMA evil CASCADE;

@@ -1,4 +1,5 @@
-//! Copies of src/mechanism/ as it stands, for the models: under other atomics, or as a mutant that a model must catch.
+//! Copies of src/mechanism/ and src/protocol/ as they stand, for the models and the simulation: under other atomics, or
+//! as a mutant that must be caught.
 
 use proc_macro::{TokenStream, TokenTree};
 use std::{fs, path::Path};
@@ -7,11 +8,21 @@ use std::{fs, path::Path};
 /// without its unit tests. Each text must be in its file exactly once: a mutant cannot outlive what it mutates.
 #[proc_macro]
 pub fn mechanism(input: TokenStream) -> TokenStream {
-    let copied = copy(input).unwrap_or_else(|message| format!("compile_error!({message:?});"));
+    copied("src/mechanism", input)
+}
+
+/// The same of src/protocol/.
+#[proc_macro]
+pub fn protocol(input: TokenStream) -> TokenStream {
+    copied("src/protocol", input)
+}
+
+fn copied(folder: &str, input: TokenStream) -> TokenStream {
+    let copied = copy(folder, input).unwrap_or_else(|message| format!("compile_error!({message:?});"));
     copied.parse().expect("what was copied from Rust is Rust")
 }
 
-fn copy(input: TokenStream) -> Result<String, String> {
+fn copy(folder: &str, input: TokenStream) -> Result<String, String> {
     let (mut words, mut texts) = (Vec::new(), Vec::new());
     for token in input {
         match token {
@@ -24,7 +35,7 @@ fn copy(input: TokenStream) -> Result<String, String> {
     let (changes, []) = texts.as_chunks::<3>() else { return Err("a change is a file and two texts".into()) };
 
     let root = std::env::var("CARGO_MANIFEST_DIR").map_err(|error| error.to_string())?;
-    let folder = Path::new(&root).join("src/mechanism");
+    let folder = Path::new(&root).join(folder);
     if let Some([file, ..]) = changes.iter().find(|[file, ..]| !folder.join(file).is_file()) {
         return Err(format!("there is no {file}"));
     }

@@ -1,0 +1,200 @@
+//! The machine id in force: that of the setting, for all time, or the one that an authority granted, until a time.
+//!
+//! | words               | who writes                              | who reads |
+//! |---------------------|-----------------------------------------|-----------|
+//! | the grant           | idgen's member worker                   | the horizon's worker, which opens bounds by it |
+//! | `applied`           | the horizon's worker, when it has followed | the member worker, before it gives a grant back |
+//!
+//! A restart goes on with the grant: it is kept as the setting `idgen.held_grant`, by ALTER SYSTEM. A copy of the data
+//! directory has the file as well, so that a grant is for one incarnation only: a promotion makes another timeline, and
+//! files that were copied were born at another time.
+
+use crate::{
+    error::Error,
+    mechanism::Micros,
+    protocol::{
+        grants::{Grant, Incarnation, Member},
+        message::Claim,
+    },
+    settings,
+    shmem::Shared,
+};
+use pgrx::{PgTryBuilder, bgworkers::BackgroundWorker, log, pg_sys};
+use std::{
+    ffi::CString,
+    hash::{DefaultHasher, Hash, Hasher},
+    os::unix::fs::MetadataExt,
+    sync::atomic::{AtomicI64, Ordering::*},
+};
+
+/// The words of the grant in shared memory, under the lock of the places. Epoch 0: there is none.
+#[derive(Default)]
+pub struct GrantWords {
+    machine: AtomicI64,
+    epoch: AtomicI64,
+    from: AtomicI64,
+    until: AtomicI64,
+    length: AtomicI64,
+    /// The epoch that the bounds are open for.
+    applied: AtomicI64,
+}
+
+impl Shared {
+    /// The grant that this server holds, if any.
+    pub fn grant(&self) -> Option<Grant> {
+        let words = &self.grant;
+        self.locked(pg_sys::LWLockMode::LW_SHARED, || {
+            (words.epoch.load(Relaxed) != 0).then(|| Grant {
+                machine: words.machine.load(Relaxed) as u64,
+                epoch: words.epoch.load(Relaxed) as u64,
+                from: words.from.load(Relaxed),
+                until: words.until.load(Relaxed),
+                length: words.length.load(Relaxed),
+            })
+        })
+    }
+
+    /// Member worker only: publishes what the bounds are to follow.
+    pub fn set_grant(&self, grant: Option<Grant>) {
+        let words = &self.grant;
+        self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
+            let Grant { machine, epoch, from, until, length } =
+                grant.unwrap_or(Grant { machine: 0, epoch: 0, from: 0, until: 0, length: 0 });
+            words.machine.store(machine as i64, Relaxed);
+            words.epoch.store(epoch as i64, Relaxed);
+            words.from.store(from, Relaxed);
+            words.until.store(until, Relaxed);
+            words.length.store(length, Relaxed);
+        });
+        // What is durable already may permit more now.
+        self.want_horizon(1);
+    }
+
+    /// The epoch that the bounds follow. Under one before it no id is given beyond the horizon as it is now.
+    pub fn applied_grant(&self) -> u64 {
+        self.grant.applied.load(Acquire) as u64
+    }
+
+    /// Horizon's worker only: if another grant is held than the bounds are open for, closes them, leaves every tick that
+    /// was begun, and goes on at or after where the new one begins. The bounds are left closed.
+    pub fn apply_grant(&self) {
+        let grant = self.grant();
+        let epoch = grant.map_or(0, |grant| grant.epoch);
+        if epoch == self.applied_grant() || settings::MACHINE_ID.get() >= 0 {
+            return;
+        }
+        self.for_each_clock(|words, layout, _| {
+            if layout.max_machine() != 0 {
+                words.close();
+                words.leave_tick(layout);
+            }
+        });
+        let from = grant.map_or(0, |grant| grant.from);
+        self.raise_floor(from);
+        // Later than any raise before: streams of backends see that, and leave their ticks by themselves.
+        self.raise_all(from.max(self.attach_at() + 1));
+        self.grant.applied.store(epoch as i64, Release);
+    }
+
+    /// The machine id to put into ids whose largest is `max`, and the time at which it is no longer this server's. A
+    /// layout without machine bits takes any, and needs none.
+    pub fn machine(&self, max: u64) -> Result<(u64, Micros), Error> {
+        machine_of(self.grant(), max)
+    }
+}
+
+/// As [`Shared::machine`], where `grant` is held.
+pub fn machine_of(grant: Option<Grant>, max: u64) -> Result<(u64, Micros), Error> {
+    if max == 0 || settings::MACHINE_ID.get() >= 0 || settings::authority().is_none() {
+        return own_machine(max).map(|machine| (machine, Micros::MAX));
+    }
+    let grant = grant.ok_or(Error::NoGrant)?;
+    if grant.machine > max {
+        return Err(Error::MachineIdTooLarge { machine: grant.machine, max });
+    }
+    Ok((grant.machine, grant.until))
+}
+
+/// The machine id of the setting, to put into ids whose largest is `max`.
+pub fn own_machine(max: u64) -> Result<u64, Error> {
+    match settings::MACHINE_ID.get() {
+        _ if max == 0 => Ok(0),
+        id if id < 0 => Err(Error::MachineIdUnset),
+        id if id as u64 > max => Err(Error::MachineIdTooLarge { machine: id as u64, max }),
+        id => Ok(id as u64),
+    }
+}
+
+/// Who this server is, in this life of its data directory. Outside recovery.
+pub fn incarnation() -> Incarnation {
+    let mut nonce = DefaultHasher::new();
+    // PostgreSQL's processes run in the data directory; this file is written once. Where the file system keeps no time
+    // of birth, the number of the file tells a copy.
+    if let Ok(file) = std::fs::metadata("PG_VERSION") {
+        (file.created().ok(), file.ino()).hash(&mut nonce);
+    }
+    std::fs::read("/etc/machine-id").ok().hash(&mut nonce);
+    // SAFETY: state of this server, which is not in recovery.
+    let (system, timeline) = unsafe { (pg_sys::GetSystemIdentifier(), pg_sys::GetWALInsertionTimeLine()) };
+    Incarnation { system, timeline, nonce: nonce.finish() }
+}
+
+/// What this server kept, whoever wrote it: see [`Member::start`].
+pub fn kept() -> Option<Member> {
+    let text = settings::GRANT.get()?;
+    let mut numbers = text.to_str().ok()?.split(' ').map(|number| number.parse::<i64>().ok());
+    let mut next = || numbers.next().flatten();
+    let me = Incarnation { system: next()? as u64, timeline: next()? as u32, nonce: next()? as u64 };
+    let me = if cfg!(feature = "copied_grants") { incarnation() } else { me };
+    let epoch = next()? as u64;
+    let held = match next()? {
+        -1 => None,
+        machine => Some(Grant { machine: machine as u64, epoch, from: next()?, until: next()?, length: next()? }),
+    };
+    Some(Member { me, epoch, held, released: None })
+}
+
+/// Keeps what a restart goes on with. It is on disk when this returns.
+pub fn keep(member: &Member) {
+    let Incarnation { system, timeline, nonce } = member.me;
+    let held = member
+        .held
+        .map_or("-1".into(), |Grant { machine, from, until, length, .. }| format!("{machine} {from} {until} {length}"));
+    let text = format!("{} {timeline} {} {} {held}", system as i64, nonce as i64, member.epoch);
+    alter_system(&format!("idgen.held_grant = '{text}'"));
+}
+
+/// The claim to a machine id that this server kept, whoever wrote it.
+pub fn kept_claim() -> Option<Claim> {
+    settings::CLAIM.get()?.to_str().ok()?.parse().ok()
+}
+
+/// Keeps the claim: a restart is no new one. It is on disk when this returns.
+pub fn keep_claim(claim: &Claim) {
+    alter_system(&format!("idgen.held_claim = '{claim}'"));
+}
+
+/// Where ALTER SYSTEM is not allowed, a restart takes another grant.
+fn alter_system(setting: &str) {
+    let statement = CString::new(format!("ALTER SYSTEM SET {setting}")).unwrap_or_default();
+    let kept = PgTryBuilder::new(|| {
+        BackgroundWorker::transaction(|| {
+            // SAFETY: one valid statement, which the parser makes an AlterSystemStmt of.
+            unsafe {
+                let list = pg_sys::pg_parse_query(statement.as_ptr());
+                let parsed = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
+                pg_sys::AlterSystemSetConfigFile((*parsed).stmt.cast());
+            }
+        });
+        true
+    })
+    .catch_others(|_| {
+        // SAFETY: ends the transaction that failed.
+        unsafe { pg_sys::AbortCurrentTransaction() };
+        false
+    })
+    .execute();
+    if !kept {
+        log!("idgen: postgresql.auto.conf could not be written: a restart will not know of {setting}");
+    }
+}

@@ -1,0 +1,290 @@
+//! How a backend finds the generator that it is asked for, and knows it again as long as nothing has changed.
+
+use crate::{
+    drops,
+    error::Error,
+    label,
+    mechanism::{Micros, definition::Order, layout::Layout},
+    places::Place,
+    settings,
+    shmem::{self, Shared},
+};
+use once_cell::unsync::OnceCell;
+use pgrx::prelude::*;
+use std::{
+    cell::{Cell, RefCell},
+    ffi::{CStr, CString},
+    rc::Rc,
+    sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed},
+};
+
+/// What a backend knows of a generator.
+pub struct Generator {
+    pub sequence: pg_sys::Oid,
+    pub layout: Layout,
+    pub place: &'static Place,
+    /// Of a counter: how many values a block has; else 0.
+    pub flush_every: u32,
+    /// Of a counter: the file of the sequence.
+    pub file: u32,
+    /// Of a counter: whether its blocks come from the authority.
+    pub is_leased: bool,
+    pub order: Order,
+    pub backend_part: u64,
+    /// Of a layout with backend bits: this backend's stream, the same for all its users.
+    pub own: Option<Rc<Stream>>,
+    /// For whom the privilege was checked; the transaction that holds the lock against DROP; and whether nothing was
+    /// changed since.
+    user: pg_sys::Oid,
+    transaction: Cell<u32>,
+    valid: Cell<bool>,
+}
+
+/// The stream of one backend.
+#[derive(Default)]
+pub struct Stream {
+    /// Its last stamp.
+    pub last: AtomicU64,
+    /// What it was last raised to: see [`Shared::attach_at`].
+    pub since: Cell<Micros>,
+}
+
+/// The generator that was used last, kept by KNOWN; or null. Of this process, which has one thread: atomic only because
+/// a variable of a thread in a shared library is found by a call.
+static CURRENT: AtomicPtr<Generator> = AtomicPtr::new(std::ptr::null_mut());
+
+thread_local! {
+    /// The generators that this backend has used.
+    static KNOWN: RefCell<Vec<Rc<Generator>>> = const { RefCell::new(Vec::new()) };
+    /// Set when the callbacks below are registered.
+    static WATCHING: OnceCell<()> = const { OnceCell::new() };
+}
+
+/// The generator that stands on `sequence`, if it is the one that this transaction used last. Raises nothing.
+#[inline(always)]
+pub fn current(sequence: pg_sys::Oid) -> Option<&'static Generator> {
+    // SAFETY: points to a generator that KNOWN keeps, or is null: see `forget` and `resolve`.
+    let generator = unsafe { CURRENT.load(Relaxed).as_ref() }?;
+    // SAFETY: state of this process.
+    let (user, transaction) = unsafe { (GetUserId(), local_transaction()) };
+    let same = generator.sequence == sequence
+        && generator.user == user
+        && generator.transaction.get() == transaction
+        && generator.valid.get();
+    same.then_some(generator)
+}
+
+/// Has [`current`] find `generator`, which [`find`] has found.
+pub fn make_current(generator: &Rc<Generator>) {
+    CURRENT.store(Rc::as_ptr(generator).cast_mut(), Relaxed);
+}
+
+unsafe extern "C" {
+    /// pgrx's own binding guards against errors, which this cannot raise.
+    fn GetUserId() -> pg_sys::Oid;
+}
+
+/// The generator that stands on `sequence`, locked until the end of the transaction as nextval() locks it: against DROP
+/// and against ALTER SEQUENCE. Looks into the catalog only when something may have changed.
+pub fn find(sequence: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
+    // SAFETY: state of this process.
+    let (user, transaction) = unsafe { (pg_sys::GetUserId(), local_transaction()) };
+    let known = || KNOWN.with_borrow(|known| known.iter().find(|g| g.sequence == sequence && g.user == user).cloned());
+    if let Some(generator) = known()
+        && generator.valid.get()
+        && generator.transaction.get() == transaction
+    {
+        return Ok(generator);
+    }
+    lock(sequence);
+    // The lock has let changes be noticed.
+    let generator = match known() {
+        Some(generator) if generator.valid.get() => generator,
+        _ => resolve(sequence, user)?,
+    };
+    generator.transaction.set(transaction);
+    Ok(generator)
+}
+
+/// The generator with this name, for another server, which has it with this definition.
+pub fn named(schema: &str, name: &str, definition: &str) -> Result<Rc<Generator>, Error> {
+    let text = |text| CString::new(text).map_err(|_| Error::NotAGenerator);
+    let (schema, name) = (text(schema)?, text(name)?);
+    // SAFETY: lookups by name.
+    let sequence = unsafe {
+        let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+        pg_sys::get_relname_relid(name.as_ptr(), schema)
+    };
+    if sequence == pg_sys::InvalidOid {
+        return Err(Error::NotAGenerator);
+    }
+    let generator = find(sequence)?;
+    let own = label::definition(sequence)?.to_string();
+    if own == definition { Ok(generator) } else { Err(Error::OtherDefinition(own)) }
+}
+
+/// Schema and name of a relation that is locked.
+fn name(relation: pg_sys::Oid) -> [&'static CStr; 2] {
+    // SAFETY: lookups by oid; the names live as long as the statement, which is longer than who asks needs them.
+    unsafe {
+        let names = [pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)), pg_sys::get_rel_name(relation)];
+        names.map(|name| if name.is_null() { c"" } else { CStr::from_ptr(name) })
+    }
+}
+
+/// The local transaction that this backend is in.
+unsafe fn local_transaction() -> u32 {
+    // SAFETY: a backend that runs SQL has a PGPROC, and only it writes this.
+    unsafe {
+        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        return (*pg_sys::MyProc).lxid;
+        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+        return (*pg_sys::MyProc).vxid.lxid;
+    }
+}
+
+/// Locks `sequence` for the whole transaction, also when a subtransaction asked for it.
+fn lock(sequence: pg_sys::Oid) {
+    struct Restore(pg_sys::ResourceOwner);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: the owner that was current before, in the same transaction.
+            unsafe { pg_sys::CurrentResourceOwner = self.0 };
+        }
+    }
+    // SAFETY: in a transaction; the owner is put back also when the lock is not had.
+    unsafe {
+        let _restore = Restore(pg_sys::CurrentResourceOwner);
+        pg_sys::CurrentResourceOwner = pg_sys::TopTransactionResourceOwner;
+        pg_sys::LockRelationOid(sequence, pg_sys::RowExclusiveLock as i32);
+    }
+}
+
+/// Looks the generator up in the catalog, checks the privilege that nextval() checks, and gives it a place.
+#[cold]
+fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
+    watch();
+    let shared = shmem::shared()?;
+    // `made_by`: the part of this transaction that made it, 0 if it was there before.
+    // SAFETY: lookups by oid of a relation that is locked, or does not exist.
+    let (file, made_by) = unsafe {
+        if pg_sys::get_rel_relkind(sequence) as u8 != pg_sys::RELKIND_SEQUENCE {
+            return Err(Error::NotAGenerator);
+        }
+        let mode = pg_sys::AclMode::from(pg_sys::ACL_USAGE | pg_sys::ACL_UPDATE);
+        let access = pg_sys::pg_class_aclcheck(sequence, user, mode);
+        if access != pg_sys::AclResult::ACLCHECK_OK {
+            let name = pg_sys::get_rel_name(sequence);
+            pg_sys::aclcheck_error(access, pg_sys::ObjectType::OBJECT_SEQUENCE, name);
+        }
+        let relation = pg_sys::relation_open(sequence, pg_sys::NoLock as i32);
+        let (file, made_by) = ((*(*relation).rd_rel).relfilenode.to_u32(), (*relation).rd_createSubid);
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        (file, made_by)
+    };
+    let definition = label::definition(sequence)?;
+    let layout = definition.layout;
+    // SAFETY: set once, when the backend connected.
+    let place = shared.attach(unsafe { pg_sys::MyDatabaseId }, sequence, &definition, name(sequence))?;
+    if made_by != 0 {
+        drops::made_by(made_by, sequence);
+    }
+    CURRENT.store(std::ptr::null_mut(), Relaxed);
+    KNOWN.with_borrow_mut(|known| {
+        let stream = known.iter().find(|g| g.sequence == sequence && g.layout == layout).and_then(|g| g.own.clone());
+        // What is forgotten, and may come back, goes on above what it has reached.
+        known.retain(|g| {
+            let stays = g.valid.get() && !(g.sequence == sequence && g.user == user);
+            if !stays && let Some(stream) = &g.own {
+                publish(shared, g, stream);
+            }
+            stays
+        });
+        let (own, backend_part) = if layout.has_backend() {
+            let number = backend_number(shared, &layout)?;
+            let stream = stream.unwrap_or_else(|| {
+                let reached = layout.stamp_at(shared.reached()[number].load(Relaxed));
+                Rc::new(Stream { last: AtomicU64::new(reached.saturating_sub(1)), since: Cell::new(0) })
+            });
+            (Some(stream), layout.backend_part(number as u64))
+        } else {
+            (None, 0)
+        };
+        let generator = Rc::new(Generator {
+            sequence,
+            layout,
+            place,
+            flush_every: definition.flush_every,
+            is_leased: definition.order == Order::Block && !settings::IS_AUTHORITY.get(),
+            order: definition.order,
+            file,
+            backend_part,
+            own,
+            user,
+            transaction: Cell::new(0),
+            valid: Cell::new(true),
+        });
+        known.push(generator.clone());
+        Ok(generator)
+    })
+}
+
+/// This backend's number: its place among the processes, which no other live one has.
+fn backend_number(shared: &Shared, layout: &Layout) -> Result<usize, Error> {
+    // SAFETY: this process has a place in the array of all processes.
+    let number = unsafe { pg_sys::MyProc.offset_from((*pg_sys::ProcGlobal).allProcs) } as usize;
+    if number as u64 > layout.max_backend() || number >= shared.reached().len() {
+        return Err(Error::NoBackendNumber { max: layout.max_backend() });
+    }
+    Ok(number)
+}
+
+/// Sees to it that this backend notices when a generator or a privilege changes, and that whoever has its number next
+/// goes on above its own streams.
+fn watch() {
+    #[pg_guard]
+    unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+        forget(|generator| relation == pg_sys::InvalidOid || generator.sequence == relation);
+    }
+    #[pg_guard]
+    unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
+        forget(|_| true);
+    }
+    #[pg_guard]
+    unsafe extern "C-unwind" fn leave(_code: i32, _arg: pg_sys::Datum) {
+        if let Ok(shared) = shmem::shared() {
+            KNOWN.with_borrow(|known| {
+                for generator in known.iter() {
+                    if let Some(stream) = &generator.own {
+                        publish(shared, generator, stream);
+                    }
+                }
+            });
+        }
+    }
+    fn forget(affected: impl Fn(&Generator) -> bool) {
+        KNOWN.with_borrow(|known| known.iter().filter(|g| affected(g)).for_each(|g| g.valid.set(false)));
+    }
+    WATCHING.with(|watching| {
+        // SAFETY: functions for as long as the process lives.
+        watching.get_or_init(|| unsafe {
+            let none = pg_sys::Datum::from(0);
+            pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
+            pg_sys::CacheRegisterSyscacheCallback(
+                pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32,
+                Some(role_changed),
+                none,
+            );
+            pg_sys::CacheRegisterSyscacheCallback(pg_sys::SysCacheIdentifier::AUTHOID as i32, Some(role_changed), none);
+            pg_sys::before_shmem_exit(Some(leave), none);
+        });
+    });
+}
+
+/// Whoever has this backend's number next goes on above `stream`.
+fn publish(shared: &Shared, generator: &Generator, stream: &Stream) {
+    if let Ok(number) = backend_number(shared, &generator.layout) {
+        let reach = generator.layout.tick_end(stream.last.load(Relaxed));
+        shared.reached()[number].fetch_max(reach, Relaxed);
+    }
+}

@@ -1,0 +1,525 @@
+//! idgen's member worker: the one connection of this server to its authority. Over it go machine ids, strict ids and
+//! blocks, each decided in `protocol`; here is only what sends, hears and waits.
+//!
+//! It runs while `idgen.authority` is set, and is launched by the worker of the horizon. Whatever fails, the connection
+//! is given up, what was asked is asked again on the next host, and callers wait until their own deadline.
+
+use crate::{
+    blocks, faults, grant,
+    libpq::{Answer, Connection, Hosts, Progress},
+    machine_clock,
+    mechanism::{Micros, SECOND},
+    process::{Process, Waiter},
+    protocol::{
+        grants::{Ask, Change, Incarnation, Member, Row},
+        tickets::{Run, Tickets},
+    },
+    settings,
+    shmem::{self, Shared, Text},
+    strict::Idle,
+};
+use pgrx::{pg_sys, prelude::*};
+use std::{
+    collections::VecDeque,
+    ffi::{CStr, CString},
+    sync::atomic::{AtomicBool, AtomicI64, Ordering::*},
+};
+
+/// How long one host may take to connect, and to answer.
+const PATIENCE: Micros = 2 * SECOND;
+/// How long it pauses when no host could be used.
+const PAUSE: Micros = SECOND / 5;
+
+/// What the member worker tells the others, and is told. Unless it says otherwise written by the worker, relaxed.
+pub struct MemberWords {
+    pub process: Process,
+    idle: Idle,
+    connected: AtomicBool,
+    /// Of the last answer, in microseconds.
+    round_trip: AtomicI64,
+    /// The host that was tried last, and what went wrong last; both under the lock of the places.
+    host: Text<64>,
+    error: Text<256>,
+    /// Written by a superuser's idgen_release_machine() and idgen_take_machine(): whether to hold no machine id.
+    release: AtomicBool,
+    /// Whether nothing is held, and the authority knows.
+    released: AtomicBool,
+}
+
+impl Default for MemberWords {
+    fn default() -> Self {
+        MemberWords {
+            process: Process::default(),
+            idle: Idle::default(),
+            connected: AtomicBool::new(false),
+            round_trip: AtomicI64::new(0),
+            host: Text::default(),
+            error: Text::default(),
+            release: AtomicBool::new(false),
+            released: AtomicBool::new(false),
+        }
+    }
+}
+
+impl MemberWords {
+    /// Wakes the worker if it sleeps.
+    pub fn wake_if_idle(&self) {
+        if self.idle.get() {
+            self.process.wake();
+        }
+    }
+
+    /// What went wrong last, if that is still so.
+    pub fn error(&self, shared: &Shared) -> Option<String> {
+        shared.locked(pg_sys::LWLockMode::LW_SHARED, || self.error.get())
+    }
+
+    /// Host, whether it is connected, and the last round trip.
+    pub fn state(&self, shared: &Shared) -> (Option<String>, bool, Option<Micros>) {
+        let host = shared.locked(pg_sys::LWLockMode::LW_SHARED, || self.host.get());
+        (
+            host,
+            self.connected.load(Relaxed) && self.process.pid().is_some(),
+            Some(self.round_trip.load(Relaxed)).filter(|time| *time != 0),
+        )
+    }
+
+    /// Asks the worker to hold no machine id, or to hold one again.
+    pub fn want_release(&self, release: bool) {
+        self.released.store(false, Relaxed);
+        self.release.store(release, SeqCst);
+        self.process.wake();
+    }
+
+    /// Whether nothing is held, and the authority knows.
+    pub fn is_released(&self) -> bool {
+        self.released.load(Acquire)
+    }
+}
+
+/// Launches the worker, if it is not there.
+pub fn launch(shared: &Shared) {
+    shared.member.process.launch("idgen member", "idgen_member_main");
+}
+
+/// Where the worker's process begins.
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn idgen_member_main(_arg: pg_sys::Datum) {
+    if let Ok(shared) = shmem::shared() {
+        shared.member.process.live(|| run(shared));
+    }
+}
+
+/// Works until there is no authority any more, with 0, or the process is told to end, with 1.
+fn run(shared: &'static Shared) -> i32 {
+    let mut link = Link::new(shared);
+    loop {
+        let Some(authority) = settings::authority() else {
+            shared.set_grant(None);
+            return 0;
+        };
+        link.follow(&authority);
+        if let Err(why) = link.work() {
+            link.lose(&why);
+        }
+        if !link.wait() {
+            return 1;
+        }
+    }
+}
+
+/// What was asked and not yet answered, in the order of asking.
+enum Question {
+    Prepare,
+    /// A change of the book.
+    Change(Ask),
+    /// The row of the book after it.
+    Look,
+    Strict(u64),
+    Block(blocks::Ask),
+}
+
+struct Link {
+    shared: &'static Shared,
+    authority: CString,
+    hosts: Option<Hosts>,
+    host: usize,
+    connection: Option<Connection>,
+    /// What a connection that is being made waits for, or whether there is more to send.
+    progress: Progress,
+    /// When the connection was begun, or it was given up.
+    since: Micros,
+    asked: VecDeque<(Question, Micros)>,
+    member: Member,
+    /// Whether a question on the grant is open, and when the next may be asked.
+    grant_is_asked: bool,
+    grant_at: Micros,
+    tickets: Tickets,
+    /// The last generation that was taken from each slot.
+    generations: Vec<u32>,
+    blocks: blocks::Leases,
+    waiter: Waiter,
+}
+
+const ALLOCATE: &CStr = c"idgen_allocate";
+
+impl Link {
+    fn new(shared: &'static Shared) -> Self {
+        let member = Member::start(grant::incarnation(), grant::kept());
+        shared.slots().iter().for_each(|slot| slot.put_back());
+        if settings::MACHINE_ID.get() < 0 {
+            shared.set_grant(member.held);
+        }
+        Link {
+            shared,
+            authority: CString::default(),
+            hosts: None,
+            host: 0,
+            connection: None,
+            progress: Progress::Reading,
+            since: Micros::MIN,
+            asked: VecDeque::new(),
+            member,
+            grant_is_asked: false,
+            grant_at: 0,
+            tickets: Tickets::default(),
+            generations: vec![0; shared.slots().len()],
+            blocks: blocks::Leases::default(),
+            waiter: Waiter::new(),
+        }
+    }
+
+    /// Goes by the connection string as it is now.
+    fn follow(&mut self, authority: &CStr) {
+        if self.authority.as_c_str() != authority {
+            self.give_up();
+            self.authority = authority.to_owned();
+            (self.host, self.since) = (0, Micros::MIN);
+            match Hosts::parse(authority) {
+                Ok(hosts) => self.hosts = Some(hosts),
+                Err(why) => {
+                    self.hosts = None;
+                    self.complain(&format!("idgen.authority: {why}"));
+                }
+            }
+        }
+    }
+
+    /// Does what can be done without waiting; an error is one of the connection.
+    fn work(&mut self) -> Result<(), String> {
+        self.collect();
+        self.release();
+        let Some(hosts) = &self.hosts else { return Ok(()) };
+        let now = machine_clock::boot();
+        let Some(connection) = &mut self.connection else {
+            if now >= self.since.saturating_add(if self.host == 0 { PAUSE } else { 0 }) {
+                self.shared.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
+                    self.shared.member.host.set(&hosts.name(self.host));
+                });
+                self.since = now;
+                self.progress = Progress::Writing;
+                self.connection = Some(Connection::start(hosts, self.host)?);
+            }
+            return Ok(());
+        };
+        if !connection.is_established() {
+            if now > self.since + PATIENCE {
+                return Err("the host does not answer".into());
+            }
+            self.progress = connection.establish()?;
+            if self.progress != Progress::Established {
+                return Ok(());
+            }
+            connection.prepare(ALLOCATE, c"SELECT idgen_allocate($1, $2, $3, $4, $5)")?;
+            self.asked.push_back((Question::Prepare, now));
+        }
+        if self.waiter.readable {
+            connection.consume()?;
+        }
+        while let Some(answer) = self.connection.as_mut().map_or(Ok(None), Connection::answer)? {
+            self.hear(answer)?;
+        }
+        if self.asked.front().is_some_and(|(_, at)| now > at + PATIENCE) {
+            return Err("the authority does not answer".into());
+        }
+        self.ask(now)
+    }
+
+    /// Takes the tickets of callers that wait.
+    fn collect(&mut self) {
+        for (number, slot) in self.shared.slots().iter().enumerate() {
+            if let Some((generator, ticket)) = slot.take(number) {
+                // Who waits anew no longer waits as before.
+                self.tickets.cancel(ticket.slot, self.generations[number]);
+                self.generations[number] = ticket.generation;
+                self.tickets.wait(generator, ticket);
+            }
+        }
+        self.blocks.collect(self.shared, machine_clock::boot());
+    }
+
+    /// Gives the machine id back if that is wanted, once no id can be given under it any more.
+    fn release(&mut self) {
+        if !self.shared.member.release.load(SeqCst) {
+            return;
+        }
+        if self.member.held.is_some() {
+            if self.shared.grant().is_some() {
+                self.shared.set_grant(None);
+            }
+            if self.shared.applied_grant() == 0 {
+                // Ids were permitted up to the horizon; streams of backends may have gone so far.
+                self.member.release(self.shared.horizon());
+                grant::keep(&self.member);
+            }
+        } else if self.member.released.is_none() {
+            self.shared.member.released.store(true, Release);
+            self.shared.wake_waiting();
+        }
+    }
+
+    /// Asks what there is to ask.
+    fn ask(&mut self, now: Micros) -> Result<(), String> {
+        let ask_grant = self.grant_question(now);
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let cluster = settings::cluster();
+        while let Some(request) = self.tickets.next(now) {
+            let named = self.shared.generator_name(request.generator);
+            let want = number(request.want);
+            connection.ask_prepared(ALLOCATE, &[cluster.clone(), named.schema, named.name, named.definition, want])?;
+            self.asked.push_back((Question::Strict(request.number), now));
+        }
+        while let Some((ask, want)) = self.blocks.next(now) {
+            let named = self.shared.generator_name(ask.generator);
+            let parameters = [cluster.clone(), named.schema, named.name, named.definition, number(want)];
+            connection.ask(c"SELECT idgen_lease_block($1, $2, $3, $4, $5)", &parameters)?;
+            self.asked.push_back((Question::Block(ask), now));
+        }
+        if let Some(ask) = ask_grant {
+            let Incarnation { system, timeline, nonce } = self.member.me;
+            let clock = self.shared.now();
+            let mut parameters =
+                vec![cluster, number(system as i64), number(timeline), number(nonce as i64), number(clock)];
+            let sql = match ask {
+                Ask::Take { request } => {
+                    parameters.extend([number(request), host_name()]);
+                    c"SELECT idgen_take_grant($1, $2, $3, $4, $5, $6, $7)"
+                }
+                Ask::Renew { machine, epoch } => {
+                    parameters.extend([number(machine), number(epoch)]);
+                    c"SELECT idgen_renew_grant($1, $2, $3, $4, $5, $6, $7)"
+                }
+                Ask::Release { machine, epoch, reached } => {
+                    parameters.extend([number(machine), number(epoch), number(reached)]);
+                    c"SELECT idgen_end_grant($1, $2, $3, $4, $5, $6, $7, $8)"
+                }
+            };
+            connection.ask(sql, &parameters)?;
+            self.asked.push_back((Question::Change(ask), now));
+            self.grant_is_asked = true;
+        }
+        let more = connection.flush()?;
+        if !self.asked.is_empty() {
+            faults::point("member:asked");
+        }
+        self.progress = if more { Progress::Writing } else { Progress::Established };
+        Ok(())
+    }
+
+    fn grant_question(&self, now: Micros) -> Option<Ask> {
+        // The effective clock is known when the horizon has been moved once.
+        let may_ask = settings::MACHINE_ID.get() < 0
+            && !self.grant_is_asked
+            && now >= self.grant_at
+            && self.shared.started() != 0
+            && (self.member.held.is_some() || self.shared.applied_grant() == 0);
+        if !may_ask {
+            return None;
+        }
+        let ask = self.member.ask(self.shared.now())?;
+        let resting = self.shared.member.release.load(SeqCst) && !matches!(ask, Ask::Release { .. });
+        (!resting).then_some(ask)
+    }
+
+    /// Takes an answer to the oldest question.
+    fn hear(&mut self, answer: Answer) -> Result<(), String> {
+        faults::point("member:heard");
+        let Some((question, asked)) = self.asked.pop_front() else { return Err("an answer to nothing".into()) };
+        let now = machine_clock::boot();
+        let text = match answer {
+            Answer::Row(row) => row.and_then(|row| row.into_iter().next().flatten()),
+            Answer::Refused { code, message } => return self.refused(question, &code, message, now),
+        };
+        if !matches!(question, Question::Look) {
+            self.shared.member.round_trip.store(now - asked, Relaxed);
+        }
+        self.well();
+        let numbers = || -> Option<Vec<i64>> { text.as_ref()?.split(' ').map(|number| number.parse().ok()).collect() };
+        match question {
+            Question::Prepare => {}
+            Question::Strict(request) => {
+                let run = match numbers().as_deref() {
+                    Some([first, count, machine]) => {
+                        Run { first: *first as u64, count: *count as u64, machine: *machine as u64 }
+                    }
+                    _ => return Err("the authority's answer cannot be read".into()),
+                };
+                let slots = self.shared.slots();
+                self.tickets.answered(request, run, now, |ticket, run| slots[ticket.slot as usize].answer(ticket, run));
+            }
+            Question::Block(ask) => match numbers().as_deref() {
+                Some([first, limit]) => self.blocks.answered(self.shared, ask, *first as u64, *limit as u64),
+                _ => return Err("the authority's answer cannot be read".into()),
+            },
+            // The row is no answer before it is durable: that is what a second question finds.
+            Question::Change(ask) => match (numbers().as_deref(), ask) {
+                (Some([machine, ..]), _) => {
+                    if let Some(connection) = &mut self.connection {
+                        connection.ask(c"SELECT idgen_look_up_grant($1)", &[number(*machine)])?;
+                        self.asked.push_back((Question::Look, now));
+                    }
+                }
+                (_, Ask::Renew { epoch, .. } | Ask::Release { epoch, .. }) => {
+                    self.grant_is_asked = false;
+                    if self.member.refused(epoch) == Change::Dropped {
+                        self.changed();
+                    }
+                }
+                _ => return Err("the authority's answer cannot be read".into()),
+            },
+            Question::Look => {
+                self.grant_is_asked = false;
+                self.grant_at = now + SECOND / 10;
+                let Some(row) = numbers().as_deref().and_then(row) else {
+                    return Err("the authority's answer cannot be read".into());
+                };
+                if self.member.accept(&row, self.shared.now()) != Change::Nothing {
+                    self.changed();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what is held now, and has the bounds follow.
+    fn changed(&mut self) {
+        grant::keep(&self.member);
+        faults::point("member:kept");
+        self.shared.set_grant(self.member.held);
+    }
+
+    /// What the authority would not do. What may pass is asked again, elsewhere if it is not the one to ask.
+    fn refused(&mut self, question: Question, code: &str, message: String, now: Micros) -> Result<(), String> {
+        // Shutting down, no lease, no standby that acknowledges, in recovery, connections that end.
+        let passes = code.starts_with("57") || code.starts_with("08") || code == "25006";
+        if passes {
+            self.asked.push_front((question, now));
+            return Err(message);
+        }
+        self.complain(&message);
+        match question {
+            Question::Strict(request) => {
+                let none = Run { first: 0, count: 0, machine: 0 };
+                let slots = self.shared.slots();
+                self.tickets.failed(request, |ticket| slots[ticket.slot as usize].answer(ticket, none));
+            }
+            Question::Block(ask) => self.blocks.refused(ask, now),
+            Question::Prepare => return Err(message),
+            Question::Change(_) | Question::Look => {
+                self.grant_is_asked = false;
+                self.grant_at = now + SECOND;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the connection up and goes on to the next host.
+    fn lose(&mut self, why: &str) {
+        self.complain(why);
+        self.give_up();
+        self.since = machine_clock::boot();
+        self.host = (self.host + 1) % self.hosts.as_ref().map_or(1, Hosts::count);
+    }
+
+    fn give_up(&mut self) {
+        self.connection = None;
+        self.asked.clear();
+        self.grant_is_asked = false;
+        self.tickets.lost();
+        self.blocks.lost();
+        self.shared.member.connected.store(false, Relaxed);
+    }
+
+    /// Says what is wrong, once.
+    fn complain(&self, why: &str) {
+        let member = &self.shared.member;
+        let (before, after) = self.shared.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
+            let before = member.error.get();
+            member.error.set(why);
+            (before, member.error.get())
+        });
+        if before != after {
+            log!("idgen: authority: {why}");
+        }
+    }
+
+    /// Nothing is wrong any more.
+    fn well(&self) {
+        let member = &self.shared.member;
+        if !member.connected.swap(true, Relaxed) {
+            self.shared.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || member.error.set(""));
+        }
+    }
+
+    /// Waits for whatever comes first. False: the process is to end.
+    fn wait(&mut self) -> bool {
+        let idle = &self.shared.member.idle;
+        let is_established = self.connection.as_ref().is_some_and(Connection::is_established);
+        let can_send = is_established && self.tickets.len().1 < self.tickets.depth();
+        // Who comes while nothing could be sent is seen when an answer comes.
+        if can_send {
+            idle.set(true);
+        }
+        // Whoever came before this was set is seen now; whoever comes after it wakes.
+        self.collect();
+        let now = machine_clock::boot();
+        let timeout = if can_send && self.tickets.len().0 > 0 || is_established && self.blocks.has_wishes(now) {
+            0
+        } else if self.hosts.is_none() {
+            SECOND
+        } else if self.connection.is_none() {
+            if self.host == 0 { self.since.saturating_add(PAUSE).saturating_sub(now).clamp(0, PAUSE) } else { 0 }
+        } else {
+            SECOND / 10
+        };
+        let connection = self.connection.as_ref().map(|connection| (connection, self.progress));
+        let goes_on = self.waiter.wait(connection, timeout);
+        idle.set(false);
+        goes_on
+    }
+}
+
+/// A row of the book as idgen_look_up_grant() writes it.
+fn row(numbers: &[i64]) -> Option<Row> {
+    let [machine, system, timeline, nonce, epoch, from, until, open, request] = *numbers else { return None };
+    Some(Row {
+        machine: machine as u64,
+        holder: Incarnation { system: system as u64, timeline: timeline as u32, nonce: nonce as u64 },
+        epoch: epoch as u64,
+        from,
+        until,
+        open: open != 0,
+        request: request as u64,
+        seen: 0,
+    })
+}
+
+fn number(number: impl ToString) -> CString {
+    CString::new(number.to_string()).unwrap_or_default()
+}
+
+fn host_name() -> CString {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    CString::new(name.trim()).unwrap_or_default()
+}

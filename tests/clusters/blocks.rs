@@ -1,0 +1,67 @@
+//! Counters without machine ids, whose values the authority leases in blocks.
+
+use crate::IDENTITY;
+use crate::grants;
+use crate::harness::checker::{Rules, check};
+use crate::harness::cluster::{Cluster, Mode, assert_refused, one};
+use crate::harness::history::History;
+use crate::harness::load::Load;
+use postgres::error::SqlState;
+
+const MAKE: &str = "SELECT idgen_create_generator('b', 'counter', ordering => 'block')";
+const NEXT: &str = "SELECT idgen_next('b')";
+const UNIQUE: Rules = Rules { machine: false, ..IDENTITY };
+
+fn make(servers: &[&Cluster]) {
+    servers.iter().for_each(|server| server.connect("postgres").batch_execute(MAKE).unwrap());
+}
+
+#[test]
+fn values_are_unique_over_all_servers_and_increase_on_each_and_few_are_skipped() {
+    let authority = grants::authority("");
+    let members = [0, 1].map(|_| grants::member(&authority, "idgen.machine_id = -1"));
+    make(&[&authority, &members[0], &members[1]]);
+    let history = History::new();
+    let mut load = Load::start(&authority, &history, "a", 2, NEXT);
+    load.add(&members[0], &history, "b", "postgres", 3, NEXT);
+    load.add(&members[1], &history, "c", "postgres", 3, NEXT);
+    load.flow(20_000);
+    load.finish();
+    let report = check(&history, &UNIQUE);
+    report.assert_clean();
+    let highest: i64 = authority.one("SELECT last_value FROM b");
+    println!("{highest} values leased");
+    assert!(members[0].one::<i64>(NEXT) <= highest + 1_000_000);
+}
+
+#[test]
+fn a_server_goes_on_with_what_it_holds_while_the_authority_is_away_and_skips_that_after_a_crash() {
+    let mut authority = grants::authority("");
+    let mut member = grants::member(&authority, "idgen.min_block_size = 1000");
+    make(&[&authority, &member]);
+    let mut client = member.connect("postgres");
+    let first: i64 = one(&mut client, NEXT);
+    crate::harness::wait_until("two blocks are leased", || authority.one("SELECT last_value >= 2000 FROM b"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    authority.stop(Mode::Immediate);
+    let last: i64 = one(&mut client, "SELECT max(idgen_next('b')) FROM generate_series(1, 1500)");
+    assert_eq!(last, first + 1500);
+    client.batch_execute("SET idgen.wait_timeout = '200ms'").unwrap();
+    assert_refused(
+        &mut client,
+        "SELECT count(idgen_next('b')) FROM generate_series(1, 2000)",
+        SqlState::CANNOT_CONNECT_NOW,
+        "idgen_authority",
+    );
+    authority.start();
+    member.kill();
+    member.start();
+    assert!(member.one::<i64>(NEXT) > 2000);
+}
+
+#[test]
+fn a_server_that_neither_has_nor_is_an_authority_gives_none() {
+    let alone = Cluster::with_idgen("");
+    make(&[&alone]);
+    assert_refused(&mut alone.connect("postgres"), NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "is_authority");
+}

@@ -1,0 +1,142 @@
+//! Servers that hear each other.
+
+use crate::NEXT;
+use crate::harness::clock::{HOUR, SECOND};
+use crate::harness::cluster::{Cluster, assert_refused, one};
+use crate::harness::wait_until;
+use postgres::error::SqlState;
+use std::time::{Duration, Instant};
+
+/// Servers with these machine ids, each the peer of all others.
+fn peers(machines: &[i32], settings: &str) -> Vec<Cluster> {
+    let mut servers: Vec<Cluster> = machines
+        .iter()
+        .map(|machine| {
+            Cluster::prepared(&format!("shared_preload_libraries = 'idgen'\nidgen.machine_id = {machine}\n{settings}"))
+        })
+        .collect();
+    for number in 0..servers.len() {
+        let others = |(other, server): (usize, &Cluster)| (other != number).then(|| server.conninfo());
+        let peers: Vec<String> = servers.iter().enumerate().filter_map(others).collect();
+        servers[number].configure(&format!("idgen.peers = '{}'", peers.join(";")));
+    }
+    for server in &mut servers {
+        server.start();
+        server.connect("postgres").batch_execute("CREATE EXTENSION idgen").unwrap();
+    }
+    servers
+}
+
+fn hears(server: &Cluster, others: i64) -> bool {
+    server.one::<i64>("SELECT count(*) FROM idgen_peers WHERE order_bound < '2 s'") == others
+}
+
+#[test]
+fn the_ids_of_connected_peers_from_before_the_order_bound_are_below() {
+    let servers = peers(&[1, 2, 3], "idgen.order = gossip\nidgen.gossip_interval = 50ms");
+    for server in &servers {
+        wait_until("all hear each other", || hears(server, 2));
+    }
+    // A server that has run ahead by five seconds takes the others with it.
+    let ahead = "SELECT idgen_observe(idgen_min_id(clock_timestamp() + '5 s'))";
+    servers[0].connect("postgres").batch_execute(ahead).unwrap();
+    let id: i64 = servers[0].one(NEXT);
+    let given = Instant::now();
+    for server in &servers[1..] {
+        let bound = "SELECT extract(epoch FROM max(order_bound))::float8 FROM idgen_peers WHERE machine_id = 1";
+        wait_until("the bound is younger than the id", || {
+            server.one::<Option<f64>>(bound).is_some_and(|bound| Duration::from_secs_f64(bound) < given.elapsed())
+        });
+        assert!(server.one::<i64>(NEXT) > id);
+    }
+}
+
+#[test]
+fn a_server_an_hour_ahead_is_reported_and_moves_nobody() {
+    let mut servers = peers(&[1, 2, 3, 4, 5], "idgen.order = gossip\nidgen.max_clock_jump = -1");
+    for server in &servers {
+        wait_until("all hear each other", || hears(server, 4));
+    }
+    let wrong = servers.pop().unwrap();
+    wrong.clock.set(HOUR);
+    wait_until("its ids are an hour ahead", || {
+        wrong.one("SELECT idgen_timestamp(idgen_next()) > clock_timestamp() - interval '1 min'")
+    });
+    for server in &servers {
+        wait_until("it is reported", || {
+            server.one("SELECT state = 'outlier' AND order_bound IS NULL FROM idgen_peers WHERE machine_id = 5")
+        });
+        wait_until("the others go on with each other", || hears(server, 3));
+        let ahead: f64 =
+            server.one("SELECT extract(epoch FROM idgen_timestamp(idgen_next()) - clock_timestamp())::float8");
+        assert!(ahead < 5.0, "{ahead} s ahead");
+    }
+}
+
+#[test]
+fn of_two_servers_with_one_machine_id_the_later_refuses_until_it_takes_over() {
+    let servers = peers(&[7, 7, 3], "");
+    let mut clients: Vec<_> = servers.iter().map(|server| server.connect("postgres")).collect();
+    wait_until("the later refuses", || clients[1].query(NEXT, &[]).is_err());
+    assert_refused(&mut clients[1], NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen_take_over");
+    clients[0].batch_execute(NEXT).unwrap();
+    wait_until("both say why", || {
+        servers[1].log().contains("gives no ids") && servers[0].log().contains("it should give no ids")
+    });
+    clients[1].batch_execute("SELECT idgen_take_over()").unwrap();
+    wait_until("the other goes on", || clients[1].query(NEXT, &[]).is_ok());
+    wait_until("the first refuses", || clients[0].query(NEXT, &[]).is_err());
+    clients[2].batch_execute(NEXT).unwrap();
+}
+
+#[test]
+fn a_clone_with_the_machine_id_of_its_origin_is_found_within_five_intervals() {
+    let interval = 200;
+    let third = Cluster::with_idgen("idgen.machine_id = 9");
+    let settings = format!("idgen.gossip_interval = {interval}ms\nidgen.peers = '{}'", third.conninfo());
+    let origin = Cluster::with_idgen(&settings);
+    // The third is what they both talk to.
+    third.reconfigure(&format!("idgen.gossip_interval = {interval}ms\nidgen.peers = '{}'", origin.conninfo()));
+    wait_until("they hear each other", || {
+        origin.one::<i64>("SELECT count(*) FROM idgen_peers WHERE order_bound IS NOT NULL") == 1
+    });
+    let mut clone = origin.copy();
+    clone.start();
+    let started = Instant::now();
+    let mut client = clone.connect("postgres");
+    wait_until("the clone refuses", || client.query(NEXT, &[]).is_err());
+    let found = started.elapsed().as_millis() / interval;
+    println!("found after {found} intervals");
+    assert_refused(&mut client, NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen.machine_id");
+    origin.connect("postgres").batch_execute(NEXT).unwrap();
+}
+
+#[test]
+fn an_id_from_elsewhere_is_followed_within_bounds_only() {
+    let server = Cluster::with_idgen("");
+    let mut client = server.connect("postgres");
+    let outside: i64 = one(&mut client, "SELECT idgen_max_id(clock_timestamp() + '9 s')");
+    client.batch_execute(&format!("SELECT idgen_observe({outside})")).unwrap();
+    assert!(one::<i64>(&mut client, NEXT) > outside);
+    let far = "SELECT idgen_observe(idgen_min_id(clock_timestamp() + '1 min'))";
+    assert_refused(&mut client, far, SqlState::INVALID_PARAMETER_VALUE, "idgen.max_clock_offset");
+    assert!(one::<i64>(&mut client, NEXT) < outside + 10 * SECOND);
+    client.batch_execute("CREATE ROLE nobody; SET ROLE nobody").unwrap();
+    for query in [format!("SELECT idgen_observe({outside})").as_str(), "SELECT idgen_take_over()"] {
+        let error = crate::harness::cluster::refusal(&mut client, query);
+        assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE, "{query}");
+    }
+}
+
+#[test]
+fn a_message_that_is_none_is_refused() {
+    let server = Cluster::with_idgen("");
+    let mut client = server.connect("postgres");
+    for message in
+        ["", "idgen1", "idgen1 1 2 3 4 5 6 7 8", "idgen1 99999999999999999999 a 1 a 0 0 0 0 0", &"x".repeat(99_999)]
+    {
+        let query = format!("SELECT idgen_gossip('', '{message}')");
+        assert_refused(&mut client, &query, SqlState::INVALID_PARAMETER_VALUE, "gossip workers");
+    }
+    assert_refused(&mut client, "SELECT idgen_gossip('x', '')", SqlState::INVALID_PARAMETER_VALUE, "idgen.cluster");
+}

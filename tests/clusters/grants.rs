@@ -1,0 +1,241 @@
+//! Machine ids that an authority grants.
+
+use crate::harness::checker::check;
+use crate::harness::cluster::{Cluster, Mode, assert_refused, one, signal};
+use crate::harness::history::History;
+use crate::harness::load::Load;
+use crate::harness::wait_until;
+use crate::{IDENTITY, NEXT};
+use postgres::Client;
+use postgres::error::SqlState;
+
+/// An authority whose own machine id is 0.
+pub fn authority(settings: &str) -> Cluster {
+    Cluster::with_idgen(&format!("idgen.machine_id = 0\nidgen.is_authority = on\n{settings}"))
+}
+
+/// What makes a server a member.
+pub fn member_of(authority: &Cluster) -> String {
+    format!("idgen.machine_id = -1\nidgen.authority = '{}'\n", authority.conninfo())
+}
+
+pub fn member(authority: &Cluster, settings: &str) -> Cluster {
+    Cluster::with_idgen(&format!("{}{settings}", member_of(authority)))
+}
+
+fn machine(server: &Cluster) -> i32 {
+    server.one("SELECT idgen_machine(idgen_next())")
+}
+
+fn id(client: &mut Client) -> i64 {
+    one(client, NEXT)
+}
+
+#[test]
+fn servers_that_set_no_machine_id_get_different_ones_from_the_authority() {
+    let authority = authority("");
+    let members = [member(&authority, ""), member(&authority, "")];
+    let mut machines: Vec<i32> = members.iter().map(machine).collect();
+    machines.push(machine(&authority));
+    machines.sort();
+    assert_eq!(machines, [0, 1, 2]);
+    let held = authority.one::<i64>("SELECT count(*) FROM idgen_grants WHERE held AND ends > now() + '23 hours'");
+    assert_eq!(held, 2);
+    assert!(members[0].one::<bool>("SELECT connected AND error IS NULL AND machine_id = 1 FROM idgen_authority"));
+}
+
+#[test]
+fn a_grant_is_kept_over_a_restart_and_a_crash_without_the_authority() {
+    let mut authority = authority("");
+    let mut member = member(&authority, "");
+    let before: i64 = member.one(NEXT);
+    let machine_before = machine(&member);
+    authority.stop(Mode::Fast);
+    member.stop(Mode::Fast);
+    member.start();
+    assert_eq!(machine(&member), machine_before);
+    member.kill();
+    member.start();
+    assert_eq!(machine(&member), machine_before);
+    assert!(member.one::<i64>(NEXT) > before);
+}
+
+#[test]
+fn ids_stop_at_the_end_of_the_grant_with_the_reason_and_go_on_within_a_second_of_the_authoritys_return() {
+    let mut authority = authority("idgen.grant_length = 3s");
+    let member = member(&authority, "");
+    let history = History::new();
+    let load = Load::start(&member, &history, "a", 2, "SELECT idgen_next()");
+    load.flow(100);
+    let renewed = "SELECT ends FROM idgen_authority";
+    let first: std::time::SystemTime = member.one(renewed);
+    wait_until("the grant was renewed", || member.one::<std::time::SystemTime>(renewed) > first);
+    authority.stop(Mode::Immediate);
+    let mut client = member.connect("postgres");
+    client.batch_execute("SET idgen.wait_timeout = '100ms'").unwrap();
+    wait_until("the grant has ended", || client.query(NEXT, &[]).is_err());
+    assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
+    assert!(member.one::<bool>("SELECT idgen_timestamp(last_id) < ends FROM idgen_status, idgen_authority"));
+    authority.start();
+    let back = std::time::Instant::now();
+    wait_until("ids are given again", || client.query(NEXT, &[]).is_ok());
+    println!("ids again {} ms after the authority accepts connections", back.elapsed().as_millis());
+    load.flow(100);
+    load.finish();
+    check(&history, &crate::harness::checker::Rules { machine: false, ..IDENTITY }).assert_clean();
+}
+
+#[test]
+fn a_released_number_is_given_again_and_no_id_of_its_new_holder_is_below_the_old_end() {
+    let authority = authority("");
+    let first = member(&authority, "");
+    let mut client = first.connect("postgres");
+    let last = id(&mut client);
+    client.batch_execute("SELECT idgen_release_machine()").unwrap();
+    client.batch_execute("SET idgen.wait_timeout = '100ms'").unwrap();
+    assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
+    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_grants WHERE held"), 0);
+    // The end is where the horizon stood, a lead ahead of the clock.
+    wait_until("the number is free", || authority.one("SELECT bool_and(ends < now()) FROM idgen_grants"));
+    let second = member(&authority, "");
+    let next: i64 = second.one(NEXT);
+    assert_eq!(machine(&second), 1);
+    assert!(next > last);
+    assert!(authority.one::<bool>(&format!("SELECT bool_and(starts <= idgen_timestamp({next})) FROM idgen_grants")));
+    client.batch_execute("RESET idgen.wait_timeout; SELECT idgen_take_machine()").unwrap();
+    assert!(id(&mut client) > last);
+    assert_eq!(machine(&first), 2);
+}
+
+#[test]
+fn a_promoted_standby_takes_a_number_of_its_own_and_so_does_a_clone_beside_its_origin() {
+    let authority = authority("");
+    let origin = member(&authority, "");
+    let before: i64 = origin.one(NEXT);
+    let mut copy = origin.copy();
+    copy.start();
+    let mut standby = origin.standby("s");
+    standby.start();
+    origin.wait_for_replay(&standby);
+    standby.promote();
+    let mut machines = [machine(&origin), machine(&copy), machine(&standby)];
+    machines.sort();
+    assert_eq!(machines, [1, 2, 3]);
+    assert!(standby.one::<i64>(NEXT) > before);
+}
+
+#[test]
+fn when_all_numbers_are_in_use_a_server_says_so() {
+    let authority = authority("");
+    authority
+        .connect("postgres")
+        .batch_execute("SELECT idgen_reserve_machine(n) FROM generate_series(1, 1023) n")
+        .unwrap();
+    let member = member(&authority, "");
+    let mut client = member.connect("postgres");
+    client.batch_execute("SET idgen.wait_timeout = '500ms'").unwrap();
+    assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
+    wait_until("the reason is shown", || {
+        member
+            .one::<Option<String>>("SELECT error FROM idgen_authority")
+            .is_some_and(|why| why.contains("all machine ids"))
+    });
+    authority.connect("postgres").batch_execute("DELETE FROM idgen_book WHERE machine = 77").unwrap();
+    wait_until("the free number is granted", || client.query(NEXT, &[]).is_ok());
+    assert_eq!(machine(&member), 77);
+}
+
+#[test]
+fn a_member_role_can_do_what_members_do_and_nothing_else() {
+    let authority = authority("");
+    authority.connect("postgres").batch_execute("CREATE ROLE shard LOGIN; SELECT idgen_allow_member('shard')").unwrap();
+    let member = Cluster::with_idgen(&format!(
+        "idgen.machine_id = -1\nidgen.authority = '{}'",
+        authority.conninfo().replace("user=postgres", "user=shard")
+    ));
+    assert_eq!(machine(&member), 1);
+    let mut shard = authority.connection("postgres").user("shard").connect(postgres::NoTls).unwrap();
+    for query in [
+        "SELECT * FROM idgen_book",
+        "UPDATE idgen_book SET ends = 0",
+        "SELECT * FROM idgen_grants",
+        "SELECT idgen_reserve_machine(5)",
+        "SELECT idgen_accept_clock()",
+        "SELECT idgen_allow_member('shard')",
+    ] {
+        let error = crate::harness::cluster::refusal(&mut shard, query);
+        assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE, "{query}");
+    }
+    // And who is not allowed is refused, and says so.
+    let stranger = Cluster::with_idgen(&format!(
+        "idgen.machine_id = -1\nidgen.authority = '{}'",
+        authority.conninfo().replace("user=postgres", "user=pg_monitor")
+    ));
+    wait_until("the refusal is shown", || stranger.one("SELECT error IS NOT NULL FROM idgen_authority"));
+}
+
+#[test]
+fn a_server_of_another_cluster_or_with_a_clock_far_away_is_refused() {
+    let authority = authority("idgen.cluster = 'blue'");
+    let other = member(&authority, "idgen.cluster = 'green'");
+    let mut late = Cluster::prepared(&format!(
+        "shared_preload_libraries = 'idgen'\nidgen.cluster = 'blue'\n{}",
+        member_of(&authority)
+    ));
+    late.clock.set(-crate::harness::clock::HOUR);
+    late.start();
+    late.connect("postgres").batch_execute("CREATE EXTENSION idgen").unwrap();
+    for (server, why) in [(&other, "another cluster"), (&late, "seconds behind that of the authority")] {
+        wait_until("the refusal is shown", || {
+            server.one::<Option<String>>("SELECT error FROM idgen_authority").is_some_and(|error| error.contains(why))
+        });
+        let mut client = server.connect("postgres");
+        client.batch_execute("SET idgen.wait_timeout = '100ms'").unwrap();
+        assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
+    }
+    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_grants"), 0);
+}
+
+#[test]
+fn a_counter_with_machine_bits_wants_a_number_of_the_setting() {
+    let authority = authority("");
+    let member = member(&authority, "");
+    let mut client = member.connect("postgres");
+    client.batch_execute("SELECT idgen_create_generator('c', 'counter')").unwrap();
+    assert_refused(
+        &mut client,
+        "SELECT idgen_next('c')",
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "idgen.machine_id",
+    );
+}
+
+#[test]
+fn the_member_worker_that_is_terminated_comes_back_and_goes_when_there_is_no_authority() {
+    let authority = authority("");
+    let member = member(&authority, "");
+    machine(&member);
+    let pid: i32 = member.one("SELECT worker_pid FROM idgen_authority");
+    signal(pid as u32, libc::SIGTERM);
+    wait_until("another worker is there", || {
+        member.one::<Option<i32>>("SELECT worker_pid FROM idgen_authority").is_some_and(|other| other != pid)
+    });
+    machine(&member);
+    member.reconfigure("idgen.authority = ''");
+    wait_until("the worker has gone", || member.one("SELECT worker_pid IS NULL FROM idgen_authority"));
+    let mut client = member.connect("postgres");
+    assert_refused(&mut client, NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen.machine_id");
+    member.reconfigure(&format!("idgen.authority = '{}'", authority.conninfo()));
+    assert_eq!(machine(&member), 1);
+}
+
+#[test]
+fn where_alter_system_is_not_allowed_a_grant_is_taken_all_the_same_and_the_log_says_what_is_lost() {
+    if Cluster::version() < 17 {
+        return;
+    }
+    let authority = authority("");
+    let member = member(&authority, "allow_alter_system = off");
+    assert_eq!(machine(&member), 1);
+    assert!(member.log().contains("postgresql.auto.conf could not be written"));
+}
