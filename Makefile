@@ -70,6 +70,7 @@ test:
 	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
 	$(call stage,members,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-members)
+	$(call stage,services,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-services)
 	$(call stage,object mappers,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-orms)
 
 # pgrx takes minutes: it is built once for each version of PostgreSQL if the profile and the packages that have a say in the
@@ -105,6 +106,10 @@ test-variant:
 	install -m 755 target/release/libidgen.so $$($(TREE)/bin/pg_config --pkglibdir)/idgen.so
 	PG_BINDIR=$(TREE)/bin cargo test --release $(FEATURES) --test $(SUITE) -- --ignored $(TESTED)
 
+# Not captured: what is skipped, and for how long ids stopped.
+test-services:
+	cargo test --release $(FEATURES) --test services -- --nocapture
+
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
 
@@ -131,7 +136,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install installcheck clean run bench test test-pure test-one test-storms test-members test-variant test-orms soak test-soak kills miri
+.PHONY: FORCE all install installcheck clean run bench test test-pure test-one test-storms test-members test-variant test-services test-orms soak test-soak kills miri
 
 define newline
 

