@@ -71,7 +71,7 @@ test:
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
 	$(call stage,members,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-members)
 	$(call stage,services,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-services)
-	$(call stage,object mappers,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-orms)
+	$(foreach v,$(sort $(firstword $(PG_VERSIONS)) $(lastword $(PG_VERSIONS))),$(call stage,object mappers on $(v),PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-orms)$(newline))
 
 # pgrx takes minutes: it is built once for each version of PostgreSQL if the profile and the packages that have a say in the
 # features of its dependencies are always the same. So the library is built together with the tests, and in their profile.

@@ -3,8 +3,8 @@
 #
 #   tests/temporary_server.sh tests/orms/run.sh
 #
-# Prints a line for each mapper. Those that this machine cannot have (no pip, no npm, no way to a registry) are named and
-# skipped. Packages go to $IDGEN_HOME/orms.
+# Prints a line for each mapper. Those that this machine cannot have (no pip, no npm, no libpq to link with, no way to a
+# registry) are named and skipped. Packages go to $IDGEN_HOME/orms.
 set -euo pipefail
 cd "$(dirname "$0")"
 default_home() { if [ "$(id -u)" = 0 ]; then echo /var/cache/idgen; else echo "$HOME/.cache/idgen"; fi; }
@@ -26,6 +26,17 @@ pip_install() { # also with the copy of pip that tests/setup.sh unpacks where De
 npm_install() { # modules are looked for beside the script that imports them
     timeout 300 npm install --silent --no-audit --no-fund --no-package-lock --prefix "$home/node"
 }
+cargo_do() { # COMMAND OPTION ...
+    timeout 300 cargo "$@" --quiet --locked --manifest-path rust/Cargo.toml >"$home/cargo.log" 2>&1 ||
+        { tail -n 20 "$home/cargo.log" >&2; return 1; }
+}
+find_libpq() { # that of libpq-dev, else of the server
+    local folder
+    for folder in "$(pkg-config --variable=libdir libpq)" "$(pg_config --libdir)" "$("$PG_BINDIR/pg_config" --libdir)"; do
+        if [ -e "$folder/libpq.so" ]; then echo "$folder" && return; fi
+    done 2>/dev/null
+    return 1
+}
 
 failed=0
 try() { # NAME COMMAND ...
@@ -34,6 +45,14 @@ try() { # NAME COMMAND ...
         echo "$1: passed ($((SECONDS - start)) s)"
     else
         echo "$1: FAILED"
+        failed=1
+    fi
+}
+build_and_try() { # NAME PROGRAM
+    if cargo_do build --bin "$2"; then
+        try "$1" "$CARGO_TARGET_DIR/debug/$2"
+    else
+        echo "$1: FAILED to build"
         failed=1
     fi
 }
@@ -65,5 +84,18 @@ elif provide "$home/node" package.json npm_install; then
     try Drizzle node "$home/node/with_drizzle.js"
 else
     echo "Knex, Drizzle: skipped, npm cannot install them here"
+fi
+
+export CARGO_TARGET_DIR=$home/rust
+if ! command -v cargo >/dev/null || ! cargo_do fetch; then
+    echo "sqlx, Diesel: skipped, no cargo here, or no way to a registry"
+else
+    build_and_try sqlx with_sqlx
+    if PQ_LIB_DIR=$(find_libpq); then
+        export PQ_LIB_DIR
+        LD_LIBRARY_PATH=$PQ_LIB_DIR build_and_try Diesel with_diesel
+    else
+        echo "Diesel: skipped, no libpq to link with (Debian: libpq-dev)"
+    fi
 fi
 exit $failed
