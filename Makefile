@@ -5,6 +5,7 @@
 # make soak MINUTES=30            long storms of faults: half of the time on one server and its standby, half on several
 # make kills KILLS=1000          as many kills at random moments, against the durable horizon
 # make miri                      what needs no PostgreSQL, under Miri (with a nightly Rust; some minutes)
+# make bench-members             what orders over several servers cost, into docs/performance/members.md
 # make bench                     what ids cost, into docs/performance.md (PG_VERSION=18, BENCH=quick)
 
 PG_CONFIG ?= pg_config
@@ -60,6 +61,9 @@ clean:
 run:
 	$(in_private_tree) examples/three_shards/run.sh
 
+bench-members:
+	$(in_private_tree) tests/bench/members.py
+
 bench:
 	$(in_private_tree) tests/temporary_server.sh tests/bench/run.py
 
@@ -68,6 +72,7 @@ test:
 	$(call stage,format,cargo fmt --check)
 	$(call stage,lint and pure tests,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-pure)
 	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
+	$(call stage,instructions,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin tests/budget/run.sh)
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
 	$(call stage,members,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-members)
 	$(call stage,services,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-services)
@@ -136,7 +141,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install installcheck clean run bench test test-pure test-one test-storms test-members test-variant test-services test-orms soak test-soak kills miri
+.PHONY: FORCE all install installcheck clean run bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms soak test-soak kills miri
 
 define newline
 
