@@ -79,12 +79,19 @@ impl Process {
             self.place.store(shmem::own_place(), Release);
             // To no database: only what all share is needed.
             BackgroundWorker::connect_worker_to_spi(None, None);
+            // What it kept by ALTER SYSTEM in an earlier life the postmaster has not read.
+            reload();
             status = run();
         }
         // With 0 it is not started again.
         // SAFETY: ends the process the way PostgreSQL wants it.
         unsafe { pg_sys::proc_exit(status) }
     }
+}
+
+fn reload() {
+    // SAFETY: outside a transaction, as the postmaster's other children do it.
+    unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
 }
 
 /// Keeps what the kernel was told to watch, while that stays the same.
@@ -134,8 +141,7 @@ impl Waiter {
         }
         pgrx::check_for_interrupts!();
         if BackgroundWorker::sighup_received() {
-            // SAFETY: outside a transaction, as the postmaster's other children do it.
-            unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+            reload();
         }
         !BackgroundWorker::sigterm_received()
     }
