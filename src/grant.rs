@@ -154,14 +154,15 @@ pub fn kept() -> Option<Member> {
     Some(Member { me, epoch, held, released: None })
 }
 
-/// Keeps what a restart goes on with. It is on disk when this returns.
-pub fn keep(member: &Member) {
+/// Keeps what a restart goes on with. It is on disk when this returns true; else a restart goes on with what was kept
+/// before.
+pub fn keep(member: &Member) -> bool {
     let Incarnation { system, timeline, nonce } = member.me;
     let held = member
         .held
         .map_or("-1".into(), |Grant { machine, from, until, length, .. }| format!("{machine} {from} {until} {length}"));
     let text = format!("{} {timeline} {} {} {held}", system as i64, nonce as i64, member.epoch);
-    alter_system(&format!("idgen.held_grant = '{text}'"));
+    alter_system(&format!("idgen.held_grant = '{text}'"))
 }
 
 /// The claim to a machine id that this server kept, whoever wrote it.
@@ -174,8 +175,7 @@ pub fn keep_claim(claim: &Claim) {
     alter_system(&format!("idgen.held_claim = '{claim}'"));
 }
 
-/// Where ALTER SYSTEM is not allowed, a restart takes another grant.
-fn alter_system(setting: &str) {
+fn alter_system(setting: &str) -> bool {
     let statement = CString::new(format!("ALTER SYSTEM SET {setting}")).unwrap_or_default();
     let kept = PgTryBuilder::new(|| {
         BackgroundWorker::transaction(|| {
@@ -197,4 +197,5 @@ fn alter_system(setting: &str) {
     if !kept {
         log!("idgen: postgresql.auto.conf could not be written: a restart will not know of {setting}");
     }
+    kept
 }

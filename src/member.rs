@@ -155,6 +155,8 @@ struct Link {
     /// Whether a question on the grant is open, and when the next may be asked.
     grant_is_asked: bool,
     grant_at: Micros,
+    /// Whether the authority was asked on this connection if it knows the grant: it may be another one.
+    grant_is_known: bool,
     tickets: Tickets,
     /// The last generation that was taken from each slot.
     generations: Vec<u32>,
@@ -183,6 +185,7 @@ impl Link {
             member,
             grant_is_asked: false,
             grant_at: 0,
+            grant_is_known: false,
             tickets: Tickets::default(),
             generations: vec![0; shared.slots().len()],
             blocks: blocks::Leases::default(),
@@ -268,10 +271,18 @@ impl Link {
             if self.shared.grant().is_some() {
                 self.shared.set_grant(None);
             }
-            if self.shared.applied_grant() == 0 {
+            let now = machine_clock::boot();
+            if self.shared.applied_grant() == 0 && now >= self.grant_at {
+                let mut released = self.member.clone();
                 // Ids were permitted up to the horizon; streams of backends may have gone so far.
-                self.member.release(self.shared.horizon());
-                grant::keep(&self.member);
+                released.release(self.shared.horizon());
+                // A restart that went on with it would meet the next holder.
+                if grant::keep(&released) {
+                    self.member = released;
+                } else {
+                    self.grant_at = now + SECOND;
+                    self.complain("the machine id is kept while postgresql.auto.conf cannot be written");
+                }
             }
         } else if self.member.released.is_none() {
             self.shared.member.released.store(true, Release);
@@ -317,7 +328,7 @@ impl Link {
             };
             connection.ask(sql, &parameters)?;
             self.asked.push_back((Question::Change(ask), now));
-            self.grant_is_asked = true;
+            (self.grant_is_asked, self.grant_is_known) = (true, true);
         }
         let more = connection.flush()?;
         if !self.asked.is_empty() {
@@ -337,7 +348,10 @@ impl Link {
         if !may_ask {
             return None;
         }
-        let ask = self.member.ask(self.shared.now())?;
+        let ask = self.member.ask(self.shared.now()).or_else(|| {
+            let held = self.member.held.filter(|_| !self.grant_is_known)?;
+            Some(Ask::Renew { machine: held.machine, epoch: held.epoch })
+        })?;
         let resting = self.shared.member.release.load(SeqCst) && !matches!(ask, Ask::Release { .. });
         (!resting).then_some(ask)
     }
@@ -445,7 +459,7 @@ impl Link {
     fn give_up(&mut self) {
         self.connection = None;
         self.asked.clear();
-        self.grant_is_asked = false;
+        (self.grant_is_asked, self.grant_is_known) = (false, false);
         self.tickets.lost();
         self.blocks.lost();
         self.shared.member.connected.store(false, Relaxed);

@@ -62,6 +62,9 @@ pub enum Refusal {
     NotHeld,
 }
 
+/// How many epochs a member can have skipped at once: no member can use them up.
+const MAX_SKIP: u64 = 1 << 32;
+
 fn near(clock: Micros, own: Micros, limits: &Limits) -> Result<(), Refusal> {
     let ahead = clock.saturating_sub(own);
     if ahead.saturating_abs() > limits.max_clock_offset { Err(Refusal::Clock { ahead }) } else { Ok(()) }
@@ -88,10 +91,12 @@ pub fn take(
         let earliest = limits.machines.clone().map(until).min().unwrap_or(Micros::MAX);
         return Err(Refusal::NoneFree { earliest });
     };
+    // A member that was another authority's, or whose authority was restored to an earlier time, knows higher epochs.
+    let highest = rows.iter().map(|row| row.epoch).max().unwrap_or(0);
     Ok(Row {
         machine,
         holder,
-        epoch: rows.iter().map(|row| row.epoch).max().unwrap_or(0) + 1,
+        epoch: highest.max(request.min(highest.saturating_add(MAX_SKIP))) + 1,
         from: until(machine),
         until: clock.saturating_add(limits.length),
         open: true,
@@ -333,6 +338,20 @@ mod tests {
         let row = release(&row, server(1), 1, half, half).unwrap();
         assert_eq!(member.accept(&row, half), Change::Nothing);
         assert_eq!(member.ask(half), Some(Ask::Take { request: 1 }));
+    }
+
+    #[test]
+    fn a_member_that_another_book_knew_accepts_what_it_is_given_and_none_can_use_the_epochs_up() {
+        let (mut old, mut new) = (vec![], vec![]);
+        let mut member = Member::new(server(1));
+        for _ in 0..3 {
+            let row = taken(&mut old, server(1), member.epoch, NOON);
+            assert_eq!(member.accept(&row, NOON), Change::Taken);
+            member.refused(row.epoch);
+        }
+        let row = taken(&mut new, server(1), member.epoch, NOON);
+        assert_eq!((member.accept(&row, NOON), row.epoch), (Change::Taken, 4));
+        assert_eq!(taken(&mut new, server(2), u64::MAX, NOON).epoch, 5 + MAX_SKIP);
     }
 
     #[test]

@@ -107,6 +107,46 @@ fn a_released_number_is_given_again_and_no_id_of_its_new_holder_is_below_the_old
     assert_eq!(machine(&first), 2);
 }
 
+/// The postmaster has not read what the worker kept since: it hands its own values on to the next one.
+#[test]
+fn a_worker_that_comes_back_does_not_go_on_with_a_grant_that_was_given_back() {
+    let authority = authority("");
+    let mut first = member(&authority, "");
+    assert_eq!(machine(&first), 1);
+    first.stop(Mode::Fast);
+    first.start();
+    first.connect("postgres").batch_execute("SELECT idgen_release_machine()").unwrap();
+    wait_until("the number is free", || authority.one("SELECT bool_and(ends < now()) FROM idgen_grants"));
+    let second = member(&authority, "");
+    assert_eq!(machine(&second), 1);
+    first.connect("postgres").batch_execute("SELECT idgen_take_machine()").unwrap();
+    assert_eq!(machine(&first), 2);
+    authority.pause();
+    let pid: i32 = first.one("SELECT worker_pid FROM idgen_authority");
+    signal(pid as u32, libc::SIGTERM);
+    wait_until("another worker is there", || {
+        first.one::<Option<i32>>("SELECT worker_pid FROM idgen_authority").is_some_and(|other| other != pid)
+    });
+    for _ in 0..20 {
+        assert_eq!(machine(&first), 2);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    authority.resume();
+}
+
+#[test]
+fn a_member_that_meets_an_authority_with_another_book_takes_a_number_of_that_at_once() {
+    let [old, new] = [authority(""), authority("")];
+    new.connect("postgres").batch_execute("SELECT idgen_reserve_machine(1)").unwrap();
+    let member = member(&old, "");
+    assert_eq!(machine(&member), 1);
+    member.reconfigure(&format!("idgen.authority = '{}'", new.conninfo()));
+    wait_until("it has a number of the new one", || {
+        member.one("SELECT machine_id IS NOT DISTINCT FROM 2 FROM idgen_authority")
+    });
+    assert_eq!(machine(&member), 2);
+}
+
 #[test]
 fn a_promoted_standby_takes_a_number_of_its_own_and_so_does_a_clone_beside_its_origin() {
     let authority = authority("");
@@ -238,4 +278,12 @@ fn where_alter_system_is_not_allowed_a_grant_is_taken_all_the_same_and_the_log_s
     let member = member(&authority, "allow_alter_system = off");
     assert_eq!(machine(&member), 1);
     assert!(member.log().contains("postgresql.auto.conf could not be written"));
+    // A restart could find an older grant there that was given back.
+    let mut client = member.connect("postgres");
+    client.batch_execute("SET idgen.wait_timeout = '500ms'").unwrap();
+    assert_refused(&mut client, "SELECT idgen_release_machine()", SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
+    assert!(member.one::<bool>("SELECT error LIKE '%postgresql.auto.conf%' FROM idgen_authority"));
+    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_grants WHERE held"), 1);
+    client.batch_execute("SELECT idgen_take_machine()").unwrap();
+    assert_eq!(machine(&member), 1);
 }
