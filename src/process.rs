@@ -13,7 +13,7 @@ use pgrx::{
 };
 use std::{
     ptr,
-    sync::atomic::{AtomicI32, Ordering::*},
+    sync::atomic::{AtomicBool, AtomicI32, Ordering::*},
     time::Duration,
 };
 
@@ -21,11 +21,13 @@ use std::{
 pub struct Process {
     place: AtomicI32,
     pid: AtomicI32,
+    /// Whether there was no place for it when it was to be launched last. Written by who launches.
+    homeless: AtomicBool,
 }
 
 impl Default for Process {
     fn default() -> Self {
-        Process { place: AtomicI32::new(-1), pid: AtomicI32::new(0) }
+        Process { place: AtomicI32::new(-1), pid: AtomicI32::new(0), homeless: AtomicBool::new(false) }
     }
 }
 
@@ -50,7 +52,8 @@ impl Process {
             .set_restart_time(Some(Duration::from_secs(1)))
             .enable_spi_access()
             .load_dynamic();
-        if worker.is_err() {
+        // Said once: it is tried again.
+        if !self.homeless.swap(worker.is_err(), Relaxed) && worker.is_err() {
             ereport!(
                 PgLogLevel::WARNING,
                 PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,

@@ -27,6 +27,9 @@ use std::{sync::atomic::Ordering, time::Duration};
 /// How long it sleeps between two looks at what the standbys have.
 const STANDBY_LOOK: Duration = Duration::from_millis(1);
 
+/// How often a worker that is missing is launched.
+const LAUNCH: Micros = SECOND;
+
 /// Registers the worker. While preloading only.
 pub fn register() {
     BackgroundWorkerBuilder::new("idgen horizon")
@@ -101,7 +104,13 @@ fn announce(shared: &Shared) {
 fn run(shared: &'static Shared) {
     start(shared);
     let (mut seen, mut changed) = (given(shared), machine_clock::boot());
+    let mut launched = Micros::MIN / 2;
     loop {
+        let missing = is_worker_missing(shared);
+        if missing && machine_clock::boot() >= launched + LAUNCH {
+            launched = machine_clock::boot();
+            launch_workers(shared);
+        }
         shared.apply_grant();
         shared.check_peers();
         let (asked, accept, raise_to) = shared.repairs();
@@ -146,6 +155,7 @@ fn run(shared: &'static Shared) {
         };
         // Who waits for the first round of gossip is not told when it took too long.
         let idle = shared.first_round().map(|at| (at - boot).max(1_000)).or(idle);
+        let idle = if missing { Some(idle.unwrap_or(LAUNCH).min(LAUNCH)) } else { idle };
         let idle = idle.map(|time| Duration::from_micros(time as u64));
         if !sleep(shared, if flushed { idle } else { Some(STANDBY_LOOK) }) {
             return;
@@ -307,11 +317,21 @@ fn sleep(shared: &Shared, timeout: Option<Duration>) -> bool {
 /// What callers go by is what the configuration files say, for all of them at once: never a session's own settings.
 fn publish_settings(shared: &Shared) {
     shared.synchronous.store(register::is_synchronous(), Ordering::Relaxed);
+    shared.set_clock(shared.clock());
+}
+
+/// Whether a worker that the settings ask for is not there: it never was, or it has ended just before it was needed again,
+/// or there was no place for it.
+fn is_worker_missing(shared: &Shared) -> bool {
+    settings::authority().is_some() && shared.member.process.pid().is_none()
+        || !settings::peers().is_empty() && shared.gossip.process.pid().is_none()
+}
+
+fn launch_workers(shared: &Shared) {
     if settings::authority().is_some() {
         member::launch(shared);
     }
     if !settings::peers().is_empty() {
         peers::launch(shared);
     }
-    shared.set_clock(shared.clock());
 }

@@ -269,6 +269,21 @@ fn the_member_worker_that_is_terminated_comes_back_and_goes_when_there_is_no_aut
     assert_eq!(machine(&member), 1);
 }
 
+/// One place for background workers is left, and another worker leaves it only when this one is to be launched.
+#[test]
+fn a_member_worker_that_found_no_place_is_launched_when_there_is_one() {
+    let authority = authority("");
+    let peer = format!("idgen.peers = '{}'", authority.conninfo());
+    let member = Cluster::with_idgen(&format!("max_worker_processes = 3\nidgen.machine_id = -1\n{peer}"));
+    wait_until("the gossip worker has the last place", || member.child("idgen gossip").is_some());
+    let gossip = member.signal_child("idgen gossip", libc::SIGSTOP);
+    member.reconfigure(&format!("idgen.peers = ''\nidgen.authority = '{}'", authority.conninfo()));
+    wait_until("it finds no place", || member.log().contains("could not be started"));
+    signal(gossip, libc::SIGCONT);
+    assert_eq!(machine(&member), 1);
+    assert_eq!(member.log().matches("could not be started").count(), 1);
+}
+
 #[test]
 fn where_alter_system_is_not_allowed_a_grant_is_taken_all_the_same_and_the_log_says_what_is_lost() {
     if Cluster::version() < 17 {
