@@ -1,133 +1,30 @@
-//! idgen's member worker: the one connection of this server to its authority. Over it go machine ids, strict ids and
-//! blocks, each decided in `protocol`; here is only what sends, hears and waits.
-//!
-//! It runs while `idgen.authority` is set, and is launched by the worker of the horizon. Whatever fails, the connection
-//! is given up, what was asked is asked again on the next host, and callers wait until their own deadline.
+//! The connection to the authority. Whatever fails, it is given up, what was asked is asked again on the next host, and
+//! callers wait until their own deadline.
 
 use crate::{
     blocks, faults, grant,
     libpq::{Answer, Connection, Hosts, Progress},
     machine_clock,
     mechanism::{Micros, SECOND},
-    process::{Process, Waiter},
+    process::Waiter,
     protocol::{
         grants::{Ask, Change, Incarnation, Member, Row},
         tickets::{Run, Tickets},
     },
     settings,
-    shmem::{self, Shared, Text},
-    strict::Idle,
+    shmem::Shared,
 };
-use pgrx::{pg_sys, prelude::*};
+use pgrx::{log, pg_sys};
 use std::{
     collections::VecDeque,
     ffi::{CStr, CString},
-    sync::atomic::{AtomicBool, AtomicI64, Ordering::*},
+    sync::atomic::Ordering::*,
 };
 
 /// How long one host may take to connect, and to answer.
 const PATIENCE: Micros = 2 * SECOND;
 /// How long it pauses when no host could be used.
 const PAUSE: Micros = SECOND / 5;
-
-/// What the member worker tells the others, and is told. Unless it says otherwise written by the worker, relaxed.
-pub struct MemberWords {
-    pub process: Process,
-    idle: Idle,
-    connected: AtomicBool,
-    /// Of the last answer, in microseconds.
-    round_trip: AtomicI64,
-    /// The host that was tried last, and what went wrong last; both under the lock of the places.
-    host: Text<64>,
-    error: Text<256>,
-    /// Written by a superuser's idgen_release_machine() and idgen_take_machine(): whether to hold no machine id.
-    release: AtomicBool,
-    /// Whether nothing is held, and the authority knows.
-    released: AtomicBool,
-}
-
-impl Default for MemberWords {
-    fn default() -> Self {
-        MemberWords {
-            process: Process::default(),
-            idle: Idle::default(),
-            connected: AtomicBool::new(false),
-            round_trip: AtomicI64::new(0),
-            host: Text::default(),
-            error: Text::default(),
-            release: AtomicBool::new(false),
-            released: AtomicBool::new(false),
-        }
-    }
-}
-
-impl MemberWords {
-    /// Wakes the worker if it sleeps.
-    pub fn wake_if_idle(&self) {
-        if self.idle.get() {
-            self.process.wake();
-        }
-    }
-
-    /// What went wrong last, if that is still so.
-    pub fn error(&self, shared: &Shared) -> Option<String> {
-        shared.locked(pg_sys::LWLockMode::LW_SHARED, || self.error.get())
-    }
-
-    /// Host, whether it is connected, and the last round trip.
-    pub fn state(&self, shared: &Shared) -> (Option<String>, bool, Option<Micros>) {
-        let host = shared.locked(pg_sys::LWLockMode::LW_SHARED, || self.host.get());
-        (
-            host,
-            self.connected.load(Relaxed) && self.process.pid().is_some(),
-            Some(self.round_trip.load(Relaxed)).filter(|time| *time != 0),
-        )
-    }
-
-    /// Asks the worker to hold no machine id, or to hold one again.
-    pub fn want_release(&self, release: bool) {
-        self.released.store(false, Relaxed);
-        self.release.store(release, SeqCst);
-        self.process.wake();
-    }
-
-    /// Whether nothing is held, and the authority knows.
-    pub fn is_released(&self) -> bool {
-        self.released.load(Acquire)
-    }
-}
-
-/// Launches the worker, if it is not there.
-pub fn launch(shared: &Shared) {
-    shared.member.process.launch("idgen member", "idgen_member_main");
-}
-
-/// Where the worker's process begins.
-#[pg_guard]
-#[unsafe(no_mangle)]
-pub extern "C-unwind" fn idgen_member_main(_arg: pg_sys::Datum) {
-    if let Ok(shared) = shmem::shared() {
-        shared.member.process.live(|| run(shared));
-    }
-}
-
-/// Works until there is no authority any more, with 0, or the process is told to end, with 1.
-fn run(shared: &'static Shared) -> i32 {
-    let mut link = Link::new(shared);
-    loop {
-        let Some(authority) = settings::authority() else {
-            shared.set_grant(None);
-            return 0;
-        };
-        link.follow(&authority);
-        if let Err(why) = link.work() {
-            link.lose(&why);
-        }
-        if !link.wait() {
-            return 1;
-        }
-    }
-}
 
 /// What was asked and not yet answered, in the order of asking.
 enum Question {
@@ -140,7 +37,8 @@ enum Question {
     Block(blocks::Ask),
 }
 
-struct Link {
+/// The member worker, with its connection if it has one.
+pub struct Link {
     shared: &'static Shared,
     authority: CString,
     hosts: Option<Hosts>,
@@ -167,7 +65,7 @@ struct Link {
 const ALLOCATE: &CStr = c"idgen_allocate";
 
 impl Link {
-    fn new(shared: &'static Shared) -> Self {
+    pub fn new(shared: &'static Shared) -> Self {
         let member = Member::start(grant::incarnation(), grant::kept());
         shared.slots().iter().for_each(|slot| slot.put_back());
         if settings::MACHINE_ID.get() < 0 {
@@ -194,7 +92,7 @@ impl Link {
     }
 
     /// Goes by the connection string as it is now.
-    fn follow(&mut self, authority: &CStr) {
+    pub fn follow(&mut self, authority: &CStr) {
         if self.authority.as_c_str() != authority {
             self.give_up();
             self.authority = authority.to_owned();
@@ -210,7 +108,7 @@ impl Link {
     }
 
     /// Does what can be done without waiting; an error is one of the connection.
-    fn work(&mut self) -> Result<(), String> {
+    pub fn work(&mut self) -> Result<(), String> {
         self.collect();
         self.release();
         let Some(hosts) = &self.hosts else { return Ok(()) };
@@ -449,7 +347,7 @@ impl Link {
     }
 
     /// Gives the connection up and goes on to the next host.
-    fn lose(&mut self, why: &str) {
+    pub fn lose(&mut self, why: &str) {
         self.complain(why);
         self.give_up();
         self.since = machine_clock::boot();
@@ -487,7 +385,7 @@ impl Link {
     }
 
     /// Waits for whatever comes first. False: the process is to end.
-    fn wait(&mut self) -> bool {
+    pub fn wait(&mut self) -> bool {
         let idle = &self.shared.member.idle;
         let is_established = self.connection.as_ref().is_some_and(Connection::is_established);
         let can_send = is_established && self.tickets.len().1 < self.tickets.depth();
