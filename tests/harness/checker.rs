@@ -273,6 +273,29 @@ mod tests {
         assert_eq!(failures.into_iter().collect::<Vec<_>>(), [(String::new(), 1), ("57P03".to_string(), 1)]);
     }
 
+    #[test]
+    #[ignore = "some minutes, and 13 GB of disk"]
+    fn a_history_of_100_million_calls_is_read_in_bounded_memory_and_the_one_repeated_id_found() {
+        const CALLS: i64 = 100_000_000;
+        const CLIENTS: i64 = 32;
+        let history = History::new();
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| history.client("a", "d", 1)).collect();
+        for call in 0..CALLS {
+            // Each call overlaps with its neighbours.
+            let id = if call == CALLS / 2 { 12_345_678 } else { call };
+            clients[(call * 7 % CLIENTS) as usize].returned(call * 10, call * 10 + 25, &[id]);
+        }
+        drop(clients);
+        let began = std::time::Instant::now();
+        let report = check(&history, &PLAIN);
+        let memory = std::fs::read_to_string("/proc/self/status").unwrap();
+        let peak = memory.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        println!("{CALLS} calls read in {} s, {peak}", began.elapsed().as_secs());
+        assert_eq!(report.calls, CALLS as u64);
+        let repeated = &report.violations[&Promise::Unique];
+        assert_eq!((repeated.calls[0].first, repeated.calls[1].first, repeated.more), (12_345_678, 12_345_678, 0));
+    }
+
     proptest! {
         /// The sweeps against what the promises say, pair by pair.
         #[test]
