@@ -186,9 +186,16 @@ pub struct Connection {
     raw: Raw,
     pq: &'static Functions,
     established: bool,
+    /// Whether the answer to [`OWN_SCHEMA`] is still to come.
+    greeted: bool,
     /// No other connection of this process has or had it.
     pub serial: u64,
 }
+
+/// Asked first: from then on functions are found where idgen is installed, and nowhere that others may write to.
+const OWN_SCHEMA: &CStr = c"SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(nspname), false)
+    FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
+    WHERE extname OPERATOR(pg_catalog.=) 'idgen'";
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +231,7 @@ impl Connection {
         }
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection { raw, pq, established: false, serial };
+        let connection = Connection { raw, pq, established: false, greeted: false, serial };
         // SAFETY: a connection that was made, and a function for as long as the process lives.
         unsafe { (pq.PQsetNoticeReceiver)(raw, Some(ignore), ptr::null_mut()) };
         // SAFETY: a connection that was made.
@@ -242,8 +249,10 @@ impl Connection {
                 let ready = unsafe {
                     (self.pq.PQsetnonblocking)(self.raw, 1) == 0 && (self.pq.PQenterPipelineMode)(self.raw) == 1
                 };
-                self.established = ready;
-                if ready { Ok(Progress::Established) } else { Err(self.error()) }
+                self.checked(ready)?;
+                self.ask(OWN_SCHEMA, &[])?;
+                self.established = true;
+                Ok(Progress::Established)
             }
             _ => Err(self.error()),
         }
@@ -345,7 +354,11 @@ impl Connection {
                         return Ok(None);
                     }
                 } else if let Some(answer) = self.read(result) {
-                    return Ok(Some(answer));
+                    match answer {
+                        Answer::Refused { message, .. } if !self.greeted => return Err(message),
+                        _ if !self.greeted => (self.greeted, between) = (true, false),
+                        answer => return Ok(Some(answer)),
+                    }
                 } else {
                     between = false;
                 }

@@ -272,7 +272,7 @@ impl Peer {
         }
         if let Some(question) = question.filter(|_| self.asked.is_none() && heard.is_none()) {
             let text = CString::new(question.to_string()).unwrap_or_default();
-            connection.ask(c"SELECT idgen_gossip($1, $2)", &[settings::cluster(), text])?;
+            connection.ask(c"SELECT idgen_gossip($1::text, $2::text)", &[settings::cluster(), text])?;
             self.asked = Some(now);
         }
         connection.flush()?;

@@ -132,7 +132,8 @@ impl Link {
             if self.progress != Progress::Established {
                 return Ok(());
             }
-            connection.prepare(ALLOCATE, c"SELECT idgen_allocate($1, $2, $3, $4, $5)")?;
+            connection
+                .prepare(ALLOCATE, c"SELECT idgen_allocate($1::text, $2::text, $3::text, $4::text, $5::bigint)")?;
             self.asked.push_back((Question::Prepare, now));
         }
         if self.waiter.readable {
@@ -202,7 +203,8 @@ impl Link {
         while let Some((ask, want)) = self.blocks.next(now) {
             let named = self.shared.generator_name(ask.generator);
             let parameters = [cluster.clone(), named.schema, named.name, named.definition, number(want)];
-            connection.ask(c"SELECT idgen_lease_block($1, $2, $3, $4, $5)", &parameters)?;
+            connection
+                .ask(c"SELECT idgen_lease_block($1::text, $2::text, $3::text, $4::text, $5::bigint)", &parameters)?;
             self.asked.push_back((Question::Block(ask), now));
         }
         if let Some(ask) = ask_grant {
@@ -213,15 +215,15 @@ impl Link {
             let sql = match ask {
                 Ask::Take { request } => {
                     parameters.extend([number(request), host_name()]);
-                    c"SELECT idgen_take_grant($1, $2, $3, $4, $5, $6, $7)"
+                    c"SELECT idgen_take_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::text)"
                 }
                 Ask::Renew { machine, epoch } => {
                     parameters.extend([number(machine), number(epoch)]);
-                    c"SELECT idgen_renew_grant($1, $2, $3, $4, $5, $6, $7)"
+                    c"SELECT idgen_renew_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::bigint)"
                 }
                 Ask::Release { machine, epoch, reached } => {
                     parameters.extend([number(machine), number(epoch), number(reached)]);
-                    c"SELECT idgen_end_grant($1, $2, $3, $4, $5, $6, $7, $8)"
+                    c"SELECT idgen_end_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::bigint, $8::bigint)"
                 }
             };
             connection.ask(sql, &parameters)?;
@@ -288,7 +290,7 @@ impl Link {
             Question::Change(ask) => match (numbers().as_deref(), ask) {
                 (Some([machine, ..]), _) => {
                     if let Some(connection) = &mut self.connection {
-                        connection.ask(c"SELECT idgen_look_up_grant($1)", &[number(*machine)])?;
+                        connection.ask(c"SELECT idgen_look_up_grant($1::bigint)", &[number(*machine)])?;
                         self.asked.push_back((Question::Look, now));
                     }
                 }

@@ -215,6 +215,36 @@ fn a_member_role_can_do_what_members_do_and_nothing_else() {
 }
 
 #[test]
+fn functions_that_others_make_under_the_same_names_are_not_called() {
+    let authority = authority("");
+    authority
+        .connect("postgres")
+        .batch_execute(
+            "CREATE ROLE shard LOGIN; CREATE SCHEMA shard; SELECT idgen_allow_member('shard');
+             CREATE ROLE mallory LOGIN; GRANT ALL ON SCHEMA public, shard TO mallory",
+        )
+        .unwrap();
+    // As it is said in an earlier schema of the path; and one whose arguments would fit better where no types are said.
+    let mut mallory = authority.connection("postgres").user("mallory").connect(postgres::NoTls).unwrap();
+    for (name, arguments) in [
+        ("shard.idgen_take_grant", "text, bigint, int, bigint, bigint, bigint, text"),
+        ("public.idgen_take_grant", "text, text, text, text, text, text, text"),
+    ] {
+        mallory
+            .batch_execute(&format!(
+                "CREATE FUNCTION {name}({arguments}) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'mallory'; END $$"
+            ))
+            .unwrap();
+    }
+    authority.connect("postgres").batch_execute("GRANT USAGE ON SCHEMA shard TO shard").unwrap();
+    let member = Cluster::with_idgen(&format!(
+        "idgen.machine_id = -1\nidgen.authority = '{}'",
+        authority.conninfo().replace("user=postgres", "user=shard")
+    ));
+    assert_eq!(machine(&member), 1);
+}
+
+#[test]
 fn a_server_of_another_cluster_or_with_a_clock_far_away_is_refused() {
     let authority = authority("idgen.cluster = 'blue'");
     let other = member(&authority, "idgen.cluster = 'green'");
