@@ -5,7 +5,7 @@
 //! checkpointed, replayed by standbys even without this library, and out of reach of DROP. It permanently takes one of
 //! the places for replication origins (max_replication_slots; PostgreSQL 18: max_active_replication_origins).
 
-use crate::{faults, mechanism::Micros};
+use crate::mechanism::Micros;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -22,9 +22,9 @@ pub fn read() -> Micros {
     unsafe { pg_sys::replorigin_get_progress(ORIGIN, false) as Micros }
 }
 
-/// Moves the register to `to` and returns when that is on disk; the result is where its record ends. Raises 53400 if
-/// there is no place for the origin: an error that leaves locks held, so that the process must end by it.
-pub fn advance(to: Micros) -> pg_sys::XLogRecPtr {
+/// Moves the register to `to`; the result is where its record ends, which is not on disk yet. Raises 53400 if there is no
+/// place for the origin: an error that leaves locks held, so that the process must end by it.
+pub fn write(to: Micros) -> pg_sys::XLogRecPtr {
     // SAFETY: outside recovery, in a process that may write WAL. XactLastRecEnd is this process's last record, the one
     // that replorigin_advance wrote: it was not idle, `wal_log` is set.
     unsafe {
@@ -32,10 +32,7 @@ pub fn advance(to: Micros) -> pg_sys::XLogRecPtr {
             return 0;
         }
         pg_sys::replorigin_advance(ORIGIN, to as pg_sys::XLogRecPtr, 0, false, true);
-        faults::point("move:logged");
-        let end = pg_sys::XactLastRecEnd;
-        flush(end);
-        end
+        pg_sys::XactLastRecEnd
     }
 }
 

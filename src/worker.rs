@@ -7,7 +7,12 @@
 use crate::{
     error::Error,
     faults, grant, machine_clock,
-    mechanism::{Micros, SECOND, clock::Clock, definition::Order, horizon::Position},
+    mechanism::{
+        Micros, SECOND,
+        clock::Clock,
+        definition::Order,
+        horizon::{Position, Server, Step},
+    },
     member, peers,
     protocol::lease::{self, LEASE},
     register, settings,
@@ -102,7 +107,8 @@ fn announce(shared: &Shared) {
 
 /// Works until the process is told to end.
 fn run(shared: &'static Shared) {
-    start(shared);
+    publish_settings(shared);
+    Host { shared, wanted: 0, began: 0 }.go(Step::Start);
     let (mut seen, mut changed) = (given(shared), machine_clock::boot());
     let mut launched = Micros::MIN / 2;
     loop {
@@ -134,7 +140,7 @@ fn run(shared: &'static Shared) {
         let must =
             wanted > shared.horizon() || !shared.is_answered(asked) || shared.started() == 0 || lease == Renewal::Now;
         if must || active && position(shared, 0).is_due() {
-            if !move_horizon(shared, wanted.max(raise_to)) {
+            if !(Host { shared, wanted: wanted.max(raise_to), began: 0 }.go(Step::Decide)) {
                 return;
             }
             shared.raise_floor(raise_to);
@@ -196,22 +202,6 @@ fn given(shared: &Shared) -> u64 {
     sum
 }
 
-/// Once in the life of the shared memory: goes on from the register, whatever the clock says.
-fn start(shared: &Shared) {
-    publish_settings(shared);
-    if shared.started() != 0 {
-        return;
-    }
-    let horizon = register::read();
-    faults::point("start:read");
-    let now = machine_clock::both();
-    shared.serve_strict_from(now.boot + lease::WAIT);
-    shared.set_clock(Clock::start(now, horizon, settings::horizon_lead(), settings::max_clock_jump()));
-    shared.raise_floor(horizon);
-    shared.raise_all(horizon);
-    faults::point("start:raised");
-}
-
 /// Where the horizon stands, when someone wants it at `wanted`.
 fn position(shared: &Shared, wanted: Micros) -> Position {
     let boot = machine_clock::boot();
@@ -232,38 +222,113 @@ fn position(shared: &Shared, wanted: Micros) -> Position {
     }
 }
 
-/// Moves the horizon, to `wanted` or beyond: follows the wall clock, writes the register, waits for disk and
-/// synchronous standbys, and only then opens the bounds. False if the process is told to end meanwhile; then nothing was
-/// opened.
-fn move_horizon(shared: &'static Shared, wanted: Micros) -> bool {
-    let began = follow(shared);
-    let target = position(shared, wanted).target();
-    faults::point("move:decided");
-    // The error ends this process, as it must; what the callers need to know of it is left behind.
-    let fault = &shared.fault;
-    let record = PgTryBuilder::new(|| register::advance(target))
-        .catch_others(|cause| {
-            let (CaughtError::PostgresError(report)
-            | CaughtError::ErrorReport(report)
-            | CaughtError::RustPanic { ereport: report, .. }) = &cause;
-            fault.store(report.sql_error_code() as i32, Ordering::Relaxed);
-            cause.rethrow()
-        })
-        .execute();
-    faults::point("move:flushed");
-    while shared.synchronous.load(Ordering::Relaxed) && !register::is_on_standbys(record) {
-        if !sleep(shared, Some(STANDBY_LOOK)) {
-            return false;
+/// What the steps of the horizon are done with: this server.
+struct Host {
+    shared: &'static Shared,
+    /// Where the horizon is wanted at least.
+    wanted: Micros,
+    /// The effective clock when the move began.
+    began: Micros,
+}
+
+impl Host {
+    /// Goes through the steps from `step` on. False if the process is told to end meanwhile.
+    fn go(mut self, mut step: Step<pg_sys::XLogRecPtr>) -> bool {
+        while step != Step::Done {
+            let next = step.take(&mut self);
+            if next != step {
+                faults::point(moment_after(&step));
+            } else if !sleep(self.shared, Some(STANDBY_LOOK)) {
+                return false;
+            }
+            step = next;
+        }
+        true
+    }
+}
+
+/// What a test calls the moment after a step.
+const fn moment_after(step: &Step<pg_sys::XLogRecPtr>) -> &'static str {
+    match step {
+        Step::Start => "start:read",
+        Step::Raise(_) => "start:raised",
+        Step::Decide => "move:decided",
+        Step::Write(_) => "move:logged",
+        Step::Flush(..) => "move:flushed",
+        Step::Acknowledge(..) => "move:acknowledged",
+        Step::Publish(_) => "move:published",
+        Step::Open(..) | Step::Done => "move:opened",
+    }
+}
+
+impl Server for Host {
+    type Record = pg_sys::XLogRecPtr;
+
+    fn has_started(&self) -> bool {
+        self.shared.started() != 0
+    }
+
+    fn read_register(&self) -> Micros {
+        register::read()
+    }
+
+    fn start_clock(&mut self, horizon: Micros) {
+        let now = machine_clock::both();
+        self.shared.serve_strict_from(now.boot + lease::WAIT);
+        let clock = Clock::start(now, horizon, settings::horizon_lead(), settings::max_clock_jump());
+        self.shared.set_clock(clock);
+    }
+
+    fn raise_floor(&mut self, at: Micros) {
+        self.shared.raise_floor(at);
+    }
+
+    fn raise_all(&mut self, at: Micros) {
+        self.shared.raise_all(at);
+    }
+
+    fn follow_clock(&mut self) {
+        self.began = follow(self.shared);
+    }
+
+    fn position(&self) -> Position {
+        position(self.shared, self.wanted)
+    }
+
+    fn write_register(&mut self, to: Micros) -> pg_sys::XLogRecPtr {
+        // The error ends this process, as it must; what the callers need to know of it is left behind.
+        let fault = &self.shared.fault;
+        PgTryBuilder::new(|| register::write(to))
+            .catch_others(|cause| {
+                let (CaughtError::PostgresError(report)
+                | CaughtError::ErrorReport(report)
+                | CaughtError::RustPanic { ereport: report, .. }) = &cause;
+                fault.store(report.sql_error_code() as i32, Ordering::Relaxed);
+                cause.rethrow()
+            })
+            .execute()
+    }
+
+    fn flush(&mut self, record: pg_sys::XLogRecPtr) {
+        register::flush(record);
+    }
+
+    fn is_acknowledged(&self, record: pg_sys::XLogRecPtr) -> bool {
+        !self.shared.synchronous.load(Ordering::Relaxed) || register::is_on_standbys(record)
+    }
+
+    fn publish(&mut self, horizon: Micros) {
+        let boot = machine_clock::boot();
+        self.shared.set_horizon(horizon, boot);
+        if self.shared.strict_from() <= boot {
+            self.shared.serve_strict_until(lease::on_effective_clock(self.began));
         }
     }
-    faults::point("move:acknowledged");
-    shared.set_horizon(target, machine_clock::boot());
-    if shared.strict_from() <= machine_clock::boot() {
-        shared.serve_strict_until(lease::on_effective_clock(began));
+
+    fn open(&mut self, horizon: Micros, _all: usize) -> bool {
+        open_bounds(self.shared, horizon);
+        false
     }
-    open_bounds(shared, target);
-    faults::point("move:opened");
-    true
 }
 
 /// Permits the ids up to `horizon`, which is durable and acknowledged.

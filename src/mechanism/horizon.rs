@@ -1,6 +1,90 @@
-//! The horizon: the durable promise that no id beyond it was ever given out. Where it goes, and when.
+//! The horizon: the durable promise that no id beyond it was ever given out. Where it goes, when, and by which steps.
+//!
+//! ```text
+//! Start -> Raise -> Done                                            once in the life of the shared memory
+//! Decide -> Write -> Flush -> Acknowledge -> Publish -> Open -> Done    each time that it moves
+//! ```
 
 use super::Micros;
+
+/// What the one process that moves the horizon does next. Between two steps it may end, and the server may crash: what
+/// was read from the register permits nothing, and only what was opened after the flush and the acknowledgement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step<R> {
+    /// Reads the register, which may not be flushed yet.
+    Start,
+    /// Goes on from the horizon that was read: sets the clock, and raises every `last`.
+    Raise(Micros),
+    /// Follows the wall clock and decides where the horizon moves to.
+    Decide,
+    /// Writes the register.
+    Write(Micros),
+    /// Flushes the record.
+    Flush(Micros, R),
+    /// Waits for the synchronous standbys.
+    Acknowledge(Micros, R),
+    /// Says where the horizon is now.
+    Publish(Micros),
+    /// Opens the bounds, those of one part of the generators after those of another.
+    Open(Micros, usize),
+    Done,
+}
+
+/// What the steps are done with. Every clock reading is its.
+pub trait Server {
+    /// Where a record of the WAL ends.
+    type Record: Copy;
+    /// Whether this life of the shared memory has gone on from the register already.
+    fn has_started(&self) -> bool;
+    fn read_register(&self) -> Micros;
+    /// The clock of a server that goes on from `horizon`: see [`Clock::start`](super::clock::Clock::start).
+    fn start_clock(&mut self, horizon: Micros);
+    fn raise_floor(&mut self, at: Micros);
+    /// Raises every `last`, also of generators that come later, to the last stamp before `at`.
+    fn raise_all(&mut self, at: Micros);
+    fn follow_clock(&mut self);
+    fn position(&self) -> Position;
+    fn write_register(&mut self, to: Micros) -> Self::Record;
+    fn flush(&mut self, record: Self::Record);
+    /// Whether all synchronous standbys have it on disk, if there are any.
+    fn is_acknowledged(&self, record: Self::Record) -> bool;
+    fn publish(&mut self, horizon: Micros);
+    /// Permits the ids up to `horizon` to part number `part` of the generators; whether there are more.
+    fn open(&mut self, horizon: Micros, part: usize) -> bool;
+}
+
+impl<R: Copy> Step<R> {
+    /// Does this step; the result is the next one. [`Step::Acknowledge`] stays until it is acknowledged.
+    pub fn take(self, server: &mut impl Server<Record = R>) -> Step<R> {
+        match self {
+            Step::Start if server.has_started() => Step::Done,
+            Step::Start => Step::Raise(server.read_register()),
+            Step::Raise(horizon) => {
+                server.start_clock(horizon);
+                server.raise_floor(horizon);
+                server.raise_all(horizon);
+                Step::Done
+            }
+            Step::Decide => {
+                server.follow_clock();
+                Step::Write(server.position().target())
+            }
+            Step::Write(target) => Step::Flush(target, server.write_register(target)),
+            Step::Flush(target, record) => {
+                server.flush(record);
+                Step::Acknowledge(target, record)
+            }
+            Step::Acknowledge(target, record) if server.is_acknowledged(record) => Step::Publish(target),
+            Step::Acknowledge(..) => self,
+            Step::Publish(target) => {
+                server.publish(target);
+                Step::Open(target, 0)
+            }
+            Step::Open(target, part) if server.open(target, part) => Step::Open(target, part + 1),
+            Step::Open(..) | Step::Done => Step::Done,
+        }
+    }
+}
 
 /// What the worker knows when it asks whether, and where to, the horizon should move.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,8 @@
 //! A server that crashes at any step of its worker and loses what was not flushed, whose worker is ended at any step,
 //! whose clocks show anything, and whose synchronous standby is promoted while it goes on, cut off.
 //!
-//! stateright explores every order of [`Action`]s within [`Bounds`]. Clock, horizon, layouts and allocator are the
-//! mechanism. The worker's steps are those of src/worker.rs, one action each, written down here a second time: what
-//! changes there in `start`, `position` or `move_horizon` changes here. The last test notices when their order does.
+//! stateright explores every order of [`Action`]s within [`Bounds`]. Clock, horizon, layouts, allocator and the steps of
+//! the worker are the mechanism; what the steps are done with is here a [`Seen`], and a `Host` in src/worker.rs.
 
 use Fault::*;
 use Worker::*;
@@ -73,20 +72,11 @@ const CRASH_LOOP: Bounds = Bounds {
     ahead: Some(16),
 };
 
-/// A step of the worker left out, moved or weakened.
+/// What the steps are done with, weakened.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
-    OpenBeforeFlush,
-    OpenBeforeAcknowledgement,
-    /// A worker that starts opens what the register says, without a move of its own.
-    OpenWhatWasRead,
     /// Permits the tick that the horizon is in.
     OpenTickOfHorizon,
-    /// Shared memory says how far bounds are open only when they are.
-    OpenBeforePublishing,
-    StartWithoutRaise,
-    /// Starts where the clock stood, a lead below the register.
-    StartBelowRegister,
     /// A generator that gets a place after the start begins anywhere.
     AttachWithoutRaise,
 }
@@ -127,15 +117,17 @@ struct Shared {
 /// Offset, base and when it was last followed.
 type Clock = [Micros; 3];
 
+/// What the worker does next: a `Step` of any copy of the mechanism. A record is known by what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Worker {
-    Gone,
-    Idle,
-    Written(Micros),
-    Flushed(Micros),
-    Acknowledged(Micros),
-    /// So many bounds are open.
-    Opening(Micros, usize),
+    Starts,
+    Raises(Micros),
+    Decides,
+    Writes(Micros),
+    Flushes(Micros),
+    Waits(Micros),
+    Publishes(Micros),
+    Opens(Micros, usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -175,7 +167,8 @@ trait Mechanism: Sync {
     fn tick_end(&self, generator: usize, stamp: u64) -> Micros;
     fn start(&self, boot: Micros, wall: Micros, horizon: Micros, lead: Micros, jump: Micros) -> Clock;
     fn follow(&self, clock: Clock, boot: Micros, wall: Micros, jump: Micros) -> Clock;
-    fn target(&self, clock: Micros, reach: Micros, horizon: Micros, lead: Micros, up: Micros) -> Micros;
+    /// Takes the worker's next step.
+    fn step(&self, worker: Worker, server: &mut Seen) -> Worker;
     /// The first stamp and the last; or whether it is for a loan that there is none.
     fn take(
         &self,
@@ -191,12 +184,12 @@ trait Mechanism: Sync {
 macro_rules! mechanism {
     ($name:ident $(, $file:tt: $from:tt => $to:tt)*) => {
         mod $name {
-            use super::{Clock, LAYOUTS, MACHINE, Micros};
+            use super::{Clock, LAYOUTS, MACHINE, Micros, Seen, Worker::{self, *}};
             copy::mechanism! { copied $(, $file: $from => $to)* }
             use copied::{
                 allocator::{Refusal, Words},
                 clock::{self, Reading},
-                horizon::Position,
+                horizon::{Position, Server, Step},
                 layout::Layout,
             };
             use std::sync::LazyLock;
@@ -226,8 +219,27 @@ macro_rules! mechanism {
                     let clock = clock::Clock { offset, base, seen, ..clock::Clock::default() };
                     short(clock.follow(Reading { boot, wall }, jump))
                 }
-                fn target(&self, clock: Micros, reach: Micros, horizon: Micros, lead: Micros, up: Micros) -> Micros {
-                    Position { clock, reach, horizon, lead, up }.target()
+                fn step(&self, worker: Worker, server: &mut Seen) -> Worker {
+                    let step = match worker {
+                        Starts => Step::Start,
+                        Raises(horizon) => Step::Raise(horizon),
+                        Decides => Step::Decide,
+                        Writes(target) => Step::Write(target),
+                        Flushes(target) => Step::Flush(target, target),
+                        Waits(target) => Step::Acknowledge(target, target),
+                        Publishes(target) => Step::Publish(target),
+                        Opens(target, part) => Step::Open(target, part),
+                    };
+                    match step.take(server) {
+                        Step::Start => Starts,
+                        Step::Raise(horizon) => Raises(horizon),
+                        Step::Decide | Step::Done => Decides,
+                        Step::Write(target) => Writes(target),
+                        Step::Flush(target, _) => Flushes(target),
+                        Step::Acknowledge(target, _) => Waits(target),
+                        Step::Publish(target) => Publishes(target),
+                        Step::Open(target, part) => Opens(target, part),
+                    }
                 }
                 fn take(
                     &self,
@@ -244,6 +256,48 @@ macro_rules! mechanism {
                         Ok(run) => Ok((run.first, run.first + run.count - 1)),
                         Err(refusal) => Err(matches!(refusal, Refusal::Loan { .. })),
                     }
+                }
+            }
+
+            impl Server for Seen<'_> {
+                type Record = Micros;
+                fn has_started(&self) -> bool {
+                    self.state.shared.started != 0
+                }
+                fn read_register(&self) -> Micros {
+                    self.register()
+                }
+                fn start_clock(&mut self, horizon: Micros) {
+                    self.start_clock(horizon)
+                }
+                fn raise_floor(&mut self, at: Micros) {
+                    self.state.shared.floor = self.state.shared.floor.max(at)
+                }
+                fn raise_all(&mut self, at: Micros) {
+                    self.raise_all(at)
+                }
+                fn follow_clock(&mut self) {
+                    self.follow_clock()
+                }
+                fn position(&self) -> Position {
+                    let [clock, reach, horizon, lead, up] = self.position();
+                    Position { clock, reach, horizon, lead, up }
+                }
+                fn write_register(&mut self, to: Micros) -> Micros {
+                    self.write(to)
+                }
+                fn flush(&mut self, _: Micros) {
+                    self.flush()
+                }
+                fn is_acknowledged(&self, record: Micros) -> bool {
+                    !self.cluster.bounds.standby || self.state.shared.acknowledged >= record
+                }
+                fn publish(&mut self, horizon: Micros) {
+                    self.publish(horizon)
+                }
+                fn open(&mut self, horizon: Micros, part: usize) -> bool {
+                    self.cluster.open(self.state, part, horizon);
+                    part == 0
                 }
             }
         }
@@ -270,7 +324,7 @@ impl Cluster {
         State {
             boot: 1,
             shared: self.wiped(),
-            worker: Gone,
+            worker: Starts,
             flushed: register,
             written: Vec::new(),
             standby: 0,
@@ -295,79 +349,13 @@ impl Cluster {
     }
 
     fn work(&self, state: &mut State, wall: Micros) {
-        state.worker = match state.worker {
-            Gone => self.start(state, wall),
-            Idle => self.write(state, wall),
-            Written(target) if self.fault == Some(OpenBeforeFlush) => Acknowledged(target),
-            Written(target) => {
-                state.flushed = state.written.drain(..).fold(state.flushed, Micros::max);
-                Flushed(target)
-            }
-            Flushed(target) => {
-                let waits = self.bounds.standby && self.fault != Some(OpenBeforeAcknowledgement);
-                if waits && state.shared.acknowledged < target { Flushed(target) } else { Acknowledged(target) }
-            }
-            Acknowledged(target) => {
-                if self.fault != Some(OpenBeforePublishing) {
-                    publish(state, target);
-                }
-                Opening(target, 0)
-            }
-            Opening(target, 2) => {
-                if self.fault == Some(OpenBeforePublishing) {
-                    publish(state, target);
-                }
-                Idle
-            }
-            Opening(target, generator) => {
-                self.open(state, generator, target);
-                Opening(target, generator + 1)
-            }
-        };
-    }
-
-    /// What a worker does that starts.
-    fn start(&self, state: &mut State, wall: Micros) -> Worker {
-        // It reads what is in memory.
-        let register = state.written.iter().copied().fold(state.flushed, Micros::max);
-        let shared = &mut state.shared;
-        if shared.started == 0 {
-            shared.clock = self.mechanism.start(state.boot, wall, register, self.bounds.lead, self.bounds.jump);
-            shared.floor = shared.floor.max(register);
-            let at = if self.fault == Some(StartBelowRegister) { register - self.bounds.lead } else { register };
-            if self.fault != Some(AttachWithoutRaise) {
-                shared.attach_at = shared.attach_at.max(at);
-            }
-            if self.fault != Some(StartWithoutRaise) {
-                for (generator, words) in shared.words.iter_mut().enumerate() {
-                    if let Some((last, _)) = words {
-                        *last = self.before(generator, at).max(*last);
-                    }
-                }
-            }
+        let mut server = Seen { cluster: self, state, wall };
+        let next = self.mechanism.step(server.state.worker, &mut server);
+        if let (Decides, Writes(target)) = (server.state.worker, next) {
+            let permits = server.permits(target);
+            self.claim(server.state, "a move permits the next stamp", permits);
         }
-        if self.fault == Some(OpenWhatWasRead) {
-            (0..2).for_each(|generator| self.open(state, generator, register));
-        }
-        Idle
-    }
-
-    /// Follows the wall clock, decides where the horizon goes, and writes the register.
-    fn write(&self, state: &mut State, wall: Micros) -> Worker {
-        let (boot, shared) = (state.boot, &mut state.shared);
-        let before = shared.clock;
-        shared.clock = self.mechanism.follow(before, boot, wall, self.bounds.jump);
-        shared.floor = shared.floor.max(boot + shared.clock[0].max(before[0]));
-        let up = if shared.started == 0 { 0 } else { boot - shared.started };
-        let used = |generator: usize| shared.words[generator].map(|(last, _)| last).filter(|last| *last != 0);
-        let next_ends = |generator| used(generator).map(|last| self.mechanism.tick_end(generator, last + 1));
-        let reach = (0..2).filter_map(next_ends).max().unwrap_or(0);
-        let target = self.mechanism.target(boot + shared.clock[0], reach, shared.horizon, self.bounds.lead, up);
-        let permits = |generator| used(generator).is_none_or(|l| self.mechanism.stamp_at(generator, target) > l + 1);
-        let all = (0..2).all(permits);
-        self.claim(state, "a move permits the next stamp", all);
-        state.written.push(target);
-        Written(target)
+        state.worker = next;
     }
 
     fn open(&self, state: &mut State, generator: usize, horizon: Micros) {
@@ -420,7 +408,7 @@ impl Cluster {
         let alone = Cluster { bounds: Bounds { standby: false, ..self.bounds }, ..*self };
         let mut promoted = self.server(state.standby);
         alone.attach(&mut promoted.shared);
-        while !matches!(promoted.worker, Opening(_, 2)) {
+        while promoted.worker != Decides || promoted.shared.started == 0 {
             alone.work(&mut promoted, wall);
         }
         (0..2).for_each(|generator| alone.call(&mut promoted, generator, 1));
@@ -431,11 +419,76 @@ impl Cluster {
     }
 }
 
-/// Shared memory says how far bounds are open.
-fn publish(state: &mut State, horizon: Micros) {
-    state.shared.horizon = horizon;
-    if state.shared.started == 0 {
-        state.shared.started = state.boot;
+/// A server as the worker's steps see it, with its wall clock.
+struct Seen<'a> {
+    cluster: &'a Cluster,
+    state: &'a mut State,
+    wall: Micros,
+}
+
+impl Seen<'_> {
+    /// As it is in memory.
+    fn register(&self) -> Micros {
+        self.state.written.iter().copied().fold(self.state.flushed, Micros::max)
+    }
+
+    fn start_clock(&mut self, horizon: Micros) {
+        let Bounds { lead, jump, .. } = self.cluster.bounds;
+        self.state.shared.clock = self.cluster.mechanism.start(self.state.boot, self.wall, horizon, lead, jump);
+    }
+
+    fn raise_all(&mut self, at: Micros) {
+        let shared = &mut self.state.shared;
+        if self.cluster.fault != Some(AttachWithoutRaise) {
+            shared.attach_at = shared.attach_at.max(at);
+        }
+        for (generator, words) in shared.words.iter_mut().enumerate() {
+            if let Some((last, _)) = words {
+                *last = self.cluster.before(generator, at).max(*last);
+            }
+        }
+    }
+
+    fn follow_clock(&mut self) {
+        let (boot, shared) = (self.state.boot, &mut self.state.shared);
+        let before = shared.clock;
+        shared.clock = self.cluster.mechanism.follow(before, boot, self.wall, self.cluster.bounds.jump);
+        shared.floor = shared.floor.max(boot + shared.clock[0].max(before[0]));
+    }
+
+    /// The last stamp of a generator that has given any.
+    fn used(&self, generator: usize) -> Option<u64> {
+        self.state.shared.words[generator].map(|(last, _)| last).filter(|last| *last != 0)
+    }
+
+    fn position(&self) -> [Micros; 5] {
+        let (boot, shared) = (self.state.boot, &self.state.shared);
+        let up = if shared.started == 0 { 0 } else { boot - shared.started };
+        let next_ends = |generator| Some(self.cluster.mechanism.tick_end(generator, self.used(generator)? + 1));
+        let reach = (0..2).filter_map(next_ends).max().unwrap_or(0);
+        [boot + shared.clock[0], reach, shared.horizon, self.cluster.bounds.lead, up]
+    }
+
+    /// Whether a horizon at `target` permits the next stamp of every generator.
+    fn permits(&self, target: Micros) -> bool {
+        let stamp_at = |generator| self.cluster.mechanism.stamp_at(generator, target);
+        (0..2).all(|generator| self.used(generator).is_none_or(|last| stamp_at(generator) > last + 1))
+    }
+
+    fn write(&mut self, target: Micros) -> Micros {
+        self.state.written.push(target);
+        target
+    }
+
+    fn flush(&mut self) {
+        self.state.flushed = self.state.written.drain(..).fold(self.state.flushed, Micros::max);
+    }
+
+    fn publish(&mut self, horizon: Micros) {
+        self.state.shared.horizon = horizon;
+        if self.state.shared.started == 0 {
+            self.state.shared.started = self.state.boot;
+        }
     }
 }
 
@@ -460,13 +513,13 @@ impl Model for Cluster {
             actions.push(Attach);
         }
         match state.worker {
-            Gone | Idle => actions.extend(walls.map(|wall| Work { wall })),
+            Raises(_) | Decides => actions.extend(walls.map(|wall| Work { wall })),
             _ => actions.push(Work { wall: 0 }),
         }
-        if state.worker == Idle && state.shared.started != 0 {
+        if state.worker == Decides && state.shared.started != 0 {
             actions.push(Reopen);
         }
-        if state.worker != Gone && state.ends < self.bounds.ends {
+        if state.worker != Starts && state.ends < self.bounds.ends {
             actions.push(EndWorker);
         }
         if state.crashes < self.bounds.crashes {
@@ -498,12 +551,12 @@ impl Model for Cluster {
             Work { wall } => self.work(&mut next, wall),
             Reopen => (0..2).for_each(|generator| self.open(&mut next, generator, state.shared.horizon)),
             EndWorker => {
-                next.worker = Gone;
+                next.worker = Starts;
                 next.ends += 1;
             }
             Crash { found, reboot } => {
                 next.flushed = next.written.drain(..).take(found).fold(next.flushed, Micros::max);
-                (next.shared, next.worker) = (self.wiped(), Gone);
+                (next.shared, next.worker) = (self.wiped(), Starts);
                 next.boot = match self.bounds.ahead {
                     Some(_) => next.boot + self.bounds.step,
                     None if reboot => 1,
@@ -563,7 +616,7 @@ explored!(a_worker_that_is_ended_at_any_step_does_no_harm, ALONE);
 explored!(the_promoted_standby_and_the_old_primary_never_give_the_same, WITH_STANDBY);
 explored!(quick_crashes_keep_the_horizon_within_a_lead, CRASH_LOOP);
 
-/// `faulty!(name, FAULT, BOUNDS, "claim")`: with the worker's fault the claim does not hold.
+/// `faulty!(name, FAULT, BOUNDS, "claim")`: with the fault the claim does not hold.
 macro_rules! faulty {
     ($name:ident, $fault:expr, $bounds:expr, $claim:literal) => {
         #[test]
@@ -574,71 +627,62 @@ macro_rules! faulty {
     };
 }
 
-faulty!(opened_before_the_flush, OpenBeforeFlush, CRASHED_TWICE, "increasing");
-faulty!(seen_before_the_flush, OpenBeforeFlush, CRASHED_TWICE, "durable before visible");
-faulty!(
-    opened_before_acknowledgement,
-    OpenBeforeAcknowledgement,
-    WITH_STANDBY,
-    "below what the promoted standby gives"
-);
-faulty!(seen_before_acknowledgement, OpenBeforeAcknowledgement, WITH_STANDBY, "durable before visible");
-faulty!(opened_what_was_read, OpenWhatWasRead, ALONE, "increasing");
-faulty!(opened_what_was_read_and_flushed, OpenWhatWasRead, WITH_STANDBY, "below what the promoted standby gives");
 faulty!(opened_the_tick_of_the_horizon, OpenTickOfHorizon, CRASHED_TWICE, "increasing");
-faulty!(opened_before_publishing, OpenBeforePublishing, ALONE, "a bound only rises");
-faulty!(started_without_raise, StartWithoutRaise, CRASHED_TWICE, "increasing");
-faulty!(promoted_without_raise, StartWithoutRaise, WITH_STANDBY, "below what the promoted standby gives");
-faulty!(started_below_the_register, StartBelowRegister, CRASHED_TWICE, "increasing");
 faulty!(attached_without_raise, AttachWithoutRaise, CRASHED_TWICE, "increasing");
 
-/// `mutant!(name, BOUNDS, "claim", "file.rs": "text" => "other text")`: the claim does not hold with the texts exchanged.
+/// `mutant!(name, "file.rs": "text" => "other text", ...; BOUNDS: "claim", ...)`: with the texts exchanged the claims do
+/// not hold.
 macro_rules! mutant {
-    ($name:ident, $bounds:expr, $claim:literal, $file:tt: $from:tt => $to:tt) => {
-        mechanism!($name, $file: $from => $to);
+    ($name:ident, $($file:tt: $from:tt => $to:tt),+; $($bounds:ident: $claim:literal),+) => {
+        mechanism!($name, $($file: $from => $to),+);
 
         #[test]
         fn $name() {
-            let cluster = Cluster { mechanism: &$name::Copy, fault: None, bounds: $bounds, claim: Some($claim) };
-            assert!(explore(cluster).is_err(), "not caught");
+            for (bounds, claim) in [$(($bounds, $claim)),+] {
+                let cluster = Cluster { mechanism: &$name::Copy, fault: None, bounds, claim: Some(claim) };
+                assert!(explore(cluster).is_err(), "{claim} is not caught");
+            }
         }
     };
 }
 
-mutant!(horizon_rounded_up, CRASHED_TWICE, "durable before visible",
+mutant!(opened_before_the_flush,
+    "horizon.rs": "Step::Flush(target, server.write_register(target))," =>
+    "{ server.write_register(target); Step::Publish(target) }";
+    CRASHED_TWICE: "increasing", CRASHED_TWICE: "durable before visible");
+mutant!(opened_before_acknowledgement,
+    "horizon.rs": " if server.is_acknowledged(record) => Step::Publish(target)" => " if { _ = record; true } => Step::Publish(target)";
+    WITH_STANDBY: "below what the promoted standby gives", WITH_STANDBY: "durable before visible");
+mutant!(opened_what_was_read,
+    "horizon.rs": "if server.has_started() => Step::Done" =>
+    "if server.has_started() => { let read = server.read_register(); server.open(read, 0); server.open(read, 1); Step::Done }";
+    ALONE: "increasing", WITH_STANDBY: "below what the promoted standby gives");
+mutant!(opened_before_publishing,
+    "horizon.rs": "if server.is_acknowledged(record) => Step::Publish(target)" => "if server.is_acknowledged(record) => Step::Open(target, 0)",
+    "horizon.rs": "Step::Open(..) | Step::Done => Step::Done" => "Step::Open(target, _) => Step::Publish(target), Step::Done => Step::Done",
+    "horizon.rs": "server.publish(target);
+                Step::Open(target, 0)" => "server.publish(target);
+                Step::Done";
+    ALONE: "a bound only rises");
+mutant!(started_without_raise,
+    "horizon.rs": "server.raise_all(horizon);" => "";
+    CRASHED_TWICE: "increasing", WITH_STANDBY: "below what the promoted standby gives");
+mutant!(started_below_the_register,
+    "horizon.rs": "server.raise_all(horizon);" => "server.raise_all(horizon - server.position().lead);";
+    CRASHED_TWICE: "increasing");
+mutant!(horizon_rounded_up,
     "layout.rs": "(at - self.epoch) as u64 / self.tick as u64" =>
-    "((at - self.epoch) as u64).div_ceil(self.tick as u64)");
-mutant!(start_at_the_horizon, CRASH_LOOP, "near the true time",
-    "clock.rs": "{ horizon - lead }" => "{ horizon }");
-mutant!(horizon_by_the_clock_alone, CRASHED_TWICE, "a move permits the next stamp",
-    "horizon.rs": ".max(self.reach.saturating_add(self.margin()))" => "");
-mutant!(tick_lent_as_a_whole, CRASHED_TWICE, "a loan within the limit",
-    "allocator.rs": "let due = layout.tick_start(first);" => "let due = layout.tick_end(first);");
-mutant!(loans_without_limit, CRASHED_TWICE, "no loan beyond the limit",
-    "allocator.rs": "if due > latest {" => "if false {");
-
-/// What the model takes over by hand: the worker's steps, in their order.
-#[test]
-fn the_worker_goes_through_the_steps_of_the_model_in_their_order() {
-    const SOURCE: &str = include_str!("../../src/worker.rs");
-    const START: &[&str] = &[
-        "register::read()",
-        "shared.set_clock(Clock::start(",
-        "shared.raise_floor(horizon)",
-        "shared.raise_all(horizon)",
-    ];
-    const MOVE: &[&str] = &[
-        "follow(shared)",
-        "position(shared, wanted).target()",
-        "register::advance(target)",
-        "register::is_on_standbys(record)",
-        "shared.set_horizon(target",
-        "open_bounds(shared, target)",
-    ];
-    for (function, steps) in [("\nfn start(", START), ("\nfn move_horizon(", MOVE)] {
-        let body = SOURCE.split_once(function).unwrap().1.split_once("\n}\n").unwrap().0;
-        let places: Vec<Option<usize>> = steps.iter().map(|step| body.find(step)).collect();
-        let in_order = places.iter().all(Option::is_some) && places.is_sorted();
-        assert!(in_order, "{} has other steps than the model: {steps:?}", function.trim());
-    }
-}
+    "((at - self.epoch) as u64).div_ceil(self.tick as u64)";
+    CRASHED_TWICE: "durable before visible");
+mutant!(start_at_the_horizon,
+    "clock.rs": "{ horizon - lead }" => "{ horizon }";
+    CRASH_LOOP: "near the true time");
+mutant!(horizon_by_the_clock_alone,
+    "horizon.rs": ".max(self.reach.saturating_add(self.margin()))" => "";
+    CRASHED_TWICE: "a move permits the next stamp");
+mutant!(tick_lent_as_a_whole,
+    "allocator.rs": "let due = layout.tick_start(first);" => "let due = layout.tick_end(first);";
+    CRASHED_TWICE: "a loan within the limit");
+mutant!(loans_without_limit,
+    "allocator.rs": "if due > latest {" => "if false {";
+    CRASHED_TWICE: "no loan beyond the limit");

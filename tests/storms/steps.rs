@@ -10,7 +10,8 @@ use crate::{IDENTITY, NEXT};
 use std::fs;
 
 const START: [&str; 2] = ["start:read", "start:raised"];
-const MOVE: [&str; 5] = ["move:decided", "move:logged", "move:flushed", "move:acknowledged", "move:opened"];
+const MOVE: [&str; 6] =
+    ["move:decided", "move:logged", "move:flushed", "move:acknowledged", "move:published", "move:opened"];
 
 fn cluster() -> Cluster {
     Cluster::with_idgen("idgen.horizon_lead = '200ms'\nidgen.max_borrow = '50ms'\nidgen.wait_timeout = '500ms'")
@@ -28,7 +29,7 @@ fn arm(cluster: &Cluster, point: &str, action: &str) -> impl Fn() -> bool + use<
 fn ids_stay_unique_and_ordered_when_the_worker_is_killed_at_any_step() {
     let mut cluster = cluster();
     let history = History::new();
-    for (i, point) in START.iter().chain(&MOVE).cycle().take(14).enumerate() {
+    for (i, point) in START.iter().chain(&MOVE).cycle().take(16).enumerate() {
         let load = Load::start(&cluster, &history, "a", 2, NEXT);
         load.flow(50);
         cluster.clock.set(-HOUR * (i as i64 % 3));
