@@ -603,6 +603,26 @@ BEGIN
         WHERE c.is_so;
     END IF;
 
+    -- The authority and the peers, which version 0.3.0 brings.
+    IF preloaded AND to_regclass('@extschema@.idgen_peers') IS NOT NULL THEN
+        RETURN QUERY
+            SELECT CASE WHEN a.ends > now() THEN 'warning' ELSE 'error' END, 'authority not heard', coalesce(a.host, 'idgen.authority'),
+                a.error || coalesce(format(' (with the machine id that is granted ids go on until %s)', a.ends), '')
+            FROM @extschema@.idgen_authority a WHERE a.error IS NOT NULL;
+        RETURN QUERY
+            SELECT 'warning', 'peer not heard', coalesce(p.host, p.server), p.error
+            FROM @extschema@.idgen_peers p WHERE p.error IS NOT NULL ORDER BY 3;
+        RETURN QUERY
+            SELECT 'warning', 'clock not synchronised', coalesce(p.host, p.server),
+                format('Its wall clock is %s ahead of this one, and its ids are not followed. Let chrony or ntpd keep both right.', p.clock_offset)
+            FROM @extschema@.idgen_peers p WHERE p.state = 'outlier' ORDER BY 3;
+        RETURN QUERY
+            SELECT 'error', 'machine id of another server', coalesce(p.host, p.server),
+                format('Both have %s. Give one of them another idgen.machine_id and restart it.', p.machine_id)
+            FROM @extschema@.idgen_peers p
+            WHERE p.machine_id::text = machine AND p.last_heard < interval '10 s' ORDER BY 3;
+    END IF;
+
     -- Other servers: those that can be asked, and those that only can be named.
     RETURN QUERY
         SELECT 'notice', 'not looked at', 'standby ' || quote_ident(r.application_name),

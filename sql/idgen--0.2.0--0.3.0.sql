@@ -123,10 +123,12 @@ COMMENT ON FUNCTION idgen_reserve_machine(integer, text) IS
 'on an authority: keeps a machine id from being granted, because a server has it by its setting';
 REVOKE ALL ON FUNCTION idgen_reserve_machine(integer, text) FROM PUBLIC;
 
--- What members call. Which of these a member may call is said by idgen_allow_member().
+-- What members call. Which of these a member may call is said by idgen_allow_member(). A member waits no longer than two
+-- seconds, and asks again: the book must not be waited for longer than that, or sessions would pile up.
 
 CREATE FUNCTION idgen_take_grant(cluster text, system bigint, timeline integer, nonce bigint, clock bigint, request bigint, host text) RETURNS text
 LANGUAGE c VOLATILE STRICT SECURITY DEFINER
+SET lock_timeout = '1s'
 SET search_path = @extschema@, pg_temp
 AS 'MODULE_PATHNAME', 'idgen_take_grant_wrapper';
 COMMENT ON FUNCTION idgen_take_grant(text, bigint, integer, bigint, bigint, bigint, text) IS
@@ -134,6 +136,7 @@ COMMENT ON FUNCTION idgen_take_grant(text, bigint, integer, bigint, bigint, bigi
 
 CREATE FUNCTION idgen_renew_grant(cluster text, system bigint, timeline integer, nonce bigint, clock bigint, machine bigint, epoch bigint) RETURNS text
 LANGUAGE c VOLATILE STRICT SECURITY DEFINER
+SET lock_timeout = '1s'
 SET search_path = @extschema@, pg_temp
 AS 'MODULE_PATHNAME', 'idgen_renew_grant_wrapper';
 COMMENT ON FUNCTION idgen_renew_grant(text, bigint, integer, bigint, bigint, bigint, bigint) IS
@@ -141,6 +144,7 @@ COMMENT ON FUNCTION idgen_renew_grant(text, bigint, integer, bigint, bigint, big
 
 CREATE FUNCTION idgen_end_grant(cluster text, system bigint, timeline integer, nonce bigint, clock bigint, machine bigint, epoch bigint, reached bigint) RETURNS text
 LANGUAGE c VOLATILE STRICT SECURITY DEFINER
+SET lock_timeout = '1s'
 SET search_path = @extschema@, pg_temp
 AS 'MODULE_PATHNAME', 'idgen_end_grant_wrapper';
 COMMENT ON FUNCTION idgen_end_grant(text, bigint, integer, bigint, bigint, bigint, bigint, bigint) IS

@@ -51,6 +51,20 @@ fn the_ids_of_connected_peers_from_before_the_order_bound_are_below() {
     }
 }
 
+/// How many findings of this kind the doctor has.
+fn found(server: &Cluster, severity: &str, finding: &str) -> i64 {
+    server.one(&format!("SELECT count(*) FROM idgen_doctor() WHERE (severity, finding) = ('{severity}', '{finding}')"))
+}
+
+#[test]
+fn the_doctor_tells_of_a_peer_that_is_not_heard_any_more() {
+    let mut servers = peers(&[1, 2], "");
+    wait_until("they hear each other", || hears(&servers[0], 1));
+    assert_eq!(found(&servers[0], "warning", "peer not heard"), 0);
+    servers.pop().unwrap().kill();
+    wait_until("it is told", || found(&servers[0], "warning", "peer not heard") == 1);
+}
+
 #[test]
 fn a_server_an_hour_ahead_is_reported_and_moves_nobody() {
     let mut servers = peers(&[1, 2, 3, 4, 5], "idgen.order = gossip\nidgen.max_clock_jump = -1");
@@ -67,6 +81,7 @@ fn a_server_an_hour_ahead_is_reported_and_moves_nobody() {
             server.one("SELECT state = 'outlier' AND order_bound IS NULL FROM idgen_peers WHERE machine_id = 5")
         });
         wait_until("the others go on with each other", || hears(server, 3));
+        assert_eq!(found(server, "warning", "clock not synchronised"), 1);
         let ahead: f64 =
             server.one("SELECT extract(epoch FROM idgen_timestamp(idgen_next()) - clock_timestamp())::float8");
         assert!(ahead < 5.0, "{ahead} s ahead");
@@ -80,6 +95,7 @@ fn of_two_servers_with_one_machine_id_the_later_refuses_until_it_takes_over() {
     wait_until("the later refuses", || clients[1].query(NEXT, &[]).is_err());
     assert_refused(&mut clients[1], NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen_take_over");
     clients[0].batch_execute(NEXT).unwrap();
+    assert_eq!(found(&servers[1], "error", "machine id of another server"), 1);
     wait_until("both say why", || {
         servers[1].log().contains("gives no ids") && servers[0].log().contains("it should give no ids")
     });

@@ -75,6 +75,11 @@ fn ids_stop_at_the_end_of_the_grant_with_the_reason_and_go_on_within_a_second_of
     client.batch_execute("SET idgen.wait_timeout = '100ms'").unwrap();
     wait_until("the grant has ended", || client.query(NEXT, &[]).is_err());
     assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
+    let told: i64 = one(
+        &mut client,
+        "SELECT count(*) FROM idgen_doctor() WHERE (severity, finding) = ('error', 'authority not heard')",
+    );
+    assert_eq!(told, 1);
     assert!(member.one::<bool>("SELECT idgen_timestamp(last_id) < ends FROM idgen_status, idgen_authority"));
     authority.start();
     let back = std::time::Instant::now();
@@ -212,6 +217,28 @@ fn a_member_role_can_do_what_members_do_and_nothing_else() {
         authority.conninfo().replace("user=postgres", "user=pg_monitor")
     ));
     wait_until("the refusal is shown", || stranger.one("SELECT error IS NOT NULL FROM idgen_authority"));
+}
+
+#[test]
+fn sessions_of_a_member_do_not_pile_up_while_the_book_is_locked() {
+    let authority = authority("");
+    let mut client = authority.connect("postgres");
+    let mut transaction = client.transaction().unwrap();
+    transaction.batch_execute("LOCK TABLE idgen_book").unwrap();
+    let member = member(&authority, "");
+    wait_until("the reason is shown", || {
+        member
+            .one::<Option<String>>("SELECT error FROM idgen_authority")
+            .is_some_and(|why| why.contains("lock timeout"))
+    });
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let waiting: i64 = authority.one(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE state = 'active' AND query LIKE 'SELECT idgen_take_grant%'",
+    );
+    assert!(waiting <= 1, "{waiting} sessions wait");
+    transaction.commit().unwrap();
+    assert_eq!(machine(&member), 1);
 }
 
 #[test]
