@@ -35,6 +35,8 @@ const FIRST_ROUND: Micros = SECOND * 3 / 2;
 
 const INBOX: usize = 8;
 const MESSAGE: usize = 4096;
+/// Room for a line of the view for each of 1024 servers.
+const LINES: usize = 160 * 1024;
 
 /// What the gossip worker shares with the others. Texts are under the lock of the places.
 pub struct GossipWords {
@@ -50,7 +52,7 @@ pub struct GossipWords {
     message: Text<MESSAGE>,
     at: AtomicI64,
     /// Lines of the view idgen_peers.
-    lines: Text<32_768>,
+    lines: Text<LINES>,
     /// Questions, each written at the next number by a session; the worker has read up to `read`.
     inbox: [Text<MESSAGE>; INBOX],
     written: AtomicU64,
@@ -425,7 +427,7 @@ fn decide(shared: &Shared, gossip: &mut Gossip, peers: &[Peer], new_round: bool)
         shared.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
             words.message.set(&message);
             words.at.store(now.boot, Relaxed);
-            words.lines.set(&lines);
+            words.lines.set(whole_lines(&lines));
         });
         for peer in gossip.peers().filter(|peer| peer.claim.machine == gossip.me.machine) {
             if rival.is_none() && peer.claim.epoch == 0 && gossip.me.epoch == 0 {
@@ -445,6 +447,13 @@ fn warn_once(rival: &Claim) {
 
 fn name(claim: &Claim) -> String {
     format!("server {} on timeline {} ({:x})", claim.by.system, claim.by.timeline, claim.by.nonce)
+}
+
+/// As many of the lines as there is room for.
+fn whole_lines(lines: &str) -> &str {
+    let room = lines.len().min(LINES - 1);
+    let end = lines.as_bytes()[..room].iter().rposition(|byte| *byte == b'\n');
+    end.map_or("", |end| &lines[..=end])
 }
 
 /// One line for each server that was heard of, then one for each peer that cannot be reached.
