@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 const MAKE: &str = "SELECT idgen_create_generator('s', 'snowflake', ordering => 'strict')";
 const NEXT_OF_S: &str = "SELECT idgen_next('s')";
 
-/// Three members, 30 clients on them and two on the authority itself; half of them on each generator.
+/// Three members, 30 clients on them (60 in a long storm) and four on the old and the new authority themselves; half of
+/// them on each generator.
 struct Storm {
     authorities: Authorities,
     members: Vec<Cluster>,
+    /// Of the clients how many are on members.
+    clients: u32,
     histories: [History; 2],
     load: Load,
 }
@@ -29,14 +32,16 @@ impl Storm {
         let histories = [History::new(), History::new()];
         let mut load = Load::none();
         load.rest = Duration::from_millis(2);
+        let each = if storm_length().is_some() { 10 } else { 5 };
         for member in &members {
             member.connect("postgres").batch_execute(MAKE).unwrap();
             for (history, query) in histories.iter().zip([NEXT, NEXT_OF_S]) {
-                load.add(member, history, "all", "postgres", 5, query);
+                load.add(member, history, "all", "postgres", each, query);
             }
         }
         load.flow(100);
-        Storm { authorities, members, histories, load }
+        let clients = members.len() as u32 * each as u32;
+        Storm { authorities, members, clients, histories, load }
     }
 
     fn fail_over(&mut self, how: Failover, offset: i64) -> Duration {
@@ -66,7 +71,7 @@ impl Storm {
 
     fn finish(self) -> [Report; 2] {
         self.load.finish();
-        let members = self.members.len() as u32 * 5;
+        let members = self.clients;
         self.histories.map(|history| {
             let of_members = history.calls().filter(|call| call.client < members);
             let codes: Vec<String> =
