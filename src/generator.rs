@@ -174,7 +174,7 @@ fn take_permitted(
 ) -> Result<Run, Refusal> {
     let Some(stream) = own else { return words.take(layout, now, latest, want) };
     loop {
-        let run = words.take_after(&stream.last, layout, now, latest, want)?;
+        let run = words.take_after::<false>(&stream.last, layout, now, latest, want)?;
         let attach_at = shared.attach_at();
         if stream.since.get() == attach_at {
             return Ok(run);

@@ -48,12 +48,13 @@ impl Words {
     /// The checks come before the exchange: after it, a refused call would burn stamps.
     #[inline(always)]
     pub fn take(&self, layout: &Layout, now: Micros, latest: Micros, want: u64) -> Result<Run, Refusal> {
-        self.take_after(&self.last, layout, now, latest, want)
+        self.take_after::<true>(&self.last, layout, now, latest, want)
     }
 
-    /// As [`Words::take`], of a stream that has a `last` of its own: that of one backend, which nobody else touches.
+    /// As [`Words::take`], of a stream that has a `last` of its own. Not shared: that of one backend, which nobody else
+    /// writes, and which a plain store is enough for.
     #[inline(always)]
-    pub fn take_after(
+    pub fn take_after<const SHARED: bool>(
         &self,
         after: &AtomicU64,
         layout: &Layout,
@@ -81,9 +82,13 @@ impl Words {
                 let limit = layout.stamp_of(bound);
                 want.min(limit - first).min(layout.last_stamp_at(latest) - first + 1)
             };
-            if after.compare_exchange_weak(last, first + count - 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return Ok(Run { first, count, machine });
+            let next = first + count - 1;
+            if !SHARED {
+                after.store(next, Ordering::Relaxed);
+            } else if after.compare_exchange_weak(last, next, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                continue;
             }
+            return Ok(Run { first, count, machine });
         }
     }
 
@@ -198,8 +203,8 @@ mod tests {
     fn a_stream_of_its_own_leaves_the_shared_word_alone() {
         let words = opened(NOW + SECOND);
         let own = AtomicU64::new(0);
-        let a = words.take_after(&own, &SERVER, NOW, NOW, 1).unwrap().first;
-        let b = words.take_after(&own, &SERVER, NOW, NOW, 1).unwrap().first;
+        let a = words.take_after::<false>(&own, &SERVER, NOW, NOW, 1).unwrap().first;
+        let b = words.take_after::<false>(&own, &SERVER, NOW, NOW, 1).unwrap().first;
         assert_eq!((b, own.into_inner(), words.last()), (a + 1, a + 1, 0));
     }
 

@@ -314,9 +314,7 @@ scene!(a_block_is_entered_at_its_first_value, BLOCK);
 scene!(a_switch_of_the_machine_id_parts_the_stamps, SWITCH);
 scene!(a_switch_of_the_machine_id_leaves_the_tick, LEAVE);
 
-mutant!(no_exchange, RACE, "twice",
-    "after.compare_exchange_weak(last, first + count - 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()" =>
-    "{ after.store(first + count - 1, Ordering::Release); true }");
+mutant!(no_exchange, RACE, "twice", "take_after::<true>" => "take_after::<false>");
 mutant!(exchange_before_the_check_of_the_bound, RACE, "burned",
     "if layout.id(first, machine) >= bound {" =>
     "if layout.id(first, machine) >= bound { after.compare_exchange(last, first, Ordering::AcqRel, Ordering::Relaxed).ok();");
