@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-const ROWS: i64 = 200_000;
+const ROWS: i64 = 1_000_000;
 
 /// A serial key, two foreign keys, a table that refers to it, and a trigger.
 const TABLES: &str = "
@@ -21,7 +21,7 @@ const TABLES: &str = "
     CREATE TABLE item (id serial PRIMARY KEY, owner integer NOT NULL, kind integer NOT NULL);
     CREATE TABLE part (item integer);
     CREATE TABLE log (item bigint);
-    INSERT INTO item (owner, kind) SELECT i % 100, i % 10 FROM generate_series(1, 200000) i;
+    INSERT INTO item (owner, kind) SELECT i % 100, i % 10 FROM generate_series(1, 1000000) i;
     ALTER TABLE item ADD FOREIGN KEY (owner) REFERENCES owner, ADD FOREIGN KEY (kind) REFERENCES kind;
     ALTER TABLE part ADD FOREIGN KEY (item) REFERENCES item;
     CREATE FUNCTION log_item() RETURNS trigger LANGUAGE plpgsql AS
