@@ -53,6 +53,8 @@ pub struct Link {
     /// Whether a question on the grant is open, and when the next may be asked.
     grant_is_asked: bool,
     grant_at: Micros,
+    /// Whether the bounds no longer follow what is held, for it to be given back.
+    withdrawn: bool,
     /// Whether the authority was asked on this connection if it knows the grant: it may be another one.
     grant_is_known: bool,
     tickets: Tickets,
@@ -83,6 +85,7 @@ impl Link {
             member,
             grant_is_asked: false,
             grant_at: 0,
+            withdrawn: false,
             grant_is_known: false,
             tickets: Tickets::default(),
             generations: vec![0; shared.slots().len()],
@@ -163,13 +166,16 @@ impl Link {
 
     /// Gives the machine id back if that is wanted, once no id can be given under it any more.
     fn release(&mut self) {
-        if !self.shared.member.release.load(SeqCst) {
+        let wanted = self.shared.member.release.load(SeqCst);
+        if self.withdrawn != wanted && self.member.held.is_some() {
+            // Called off before it was given back, the bounds may follow it again.
+            self.shared.set_grant(self.member.held.filter(|_| !wanted));
+        }
+        self.withdrawn = wanted;
+        if !wanted {
             return;
         }
         if self.member.held.is_some() {
-            if self.shared.grant().is_some() {
-                self.shared.set_grant(None);
-            }
             let now = machine_clock::boot();
             if self.shared.applied_grant() == 0 && now >= self.grant_at {
                 let mut released = self.member.clone();
@@ -320,7 +326,7 @@ impl Link {
     fn changed(&mut self) {
         grant::keep(&self.member);
         faults::point("member:kept");
-        self.shared.set_grant(self.member.held);
+        self.shared.set_grant(self.member.held.filter(|_| !self.withdrawn));
     }
 
     /// What the authority would not do. What may pass is asked again, elsewhere if it is not the one to ask.
