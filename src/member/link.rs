@@ -255,7 +255,8 @@ impl Link {
             return None;
         }
         let ask = self.member.ask(self.shared.now()).or_else(|| {
-            let held = self.member.held.filter(|_| !self.grant_is_known)?;
+            let unknown = !self.grant_is_known && !cfg!(feature = "copied_grants");
+            let held = self.member.held.filter(|_| unknown)?;
             Some(Ask::Renew { machine: held.machine, epoch: held.epoch })
         })?;
         let resting = self.shared.member.release.load(SeqCst) && !matches!(ask, Ask::Release { .. });
