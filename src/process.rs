@@ -92,7 +92,8 @@ impl Process {
     }
 }
 
-fn reload() {
+/// Reads the settings' files again.
+pub fn reload() {
     // SAFETY: outside a transaction, as the postmaster's other children do it.
     unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
 }

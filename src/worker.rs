@@ -13,7 +13,7 @@ use crate::{
         definition::Order,
         horizon::{Position, Server, Step},
     },
-    member, peers,
+    member, peers, process,
     protocol::lease::{self, LEASE},
     register, settings,
     shmem::{self, Repair, Shared},
@@ -372,8 +372,7 @@ fn follow(shared: &Shared) -> Micros {
 fn sleep(shared: &Shared, timeout: Option<Duration>) -> bool {
     let go_on = BackgroundWorker::wait_latch(timeout);
     if BackgroundWorker::sighup_received() {
-        // SAFETY: outside a transaction, as the postmaster's other children do it.
-        unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
+        process::reload();
         publish_settings(shared);
     }
     go_on
