@@ -48,7 +48,7 @@ $(LIBRARY): $(if $(shell command -v cargo),FORCE)
 install: $(LIBRARY)
 	install -d '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)' '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension'
 	install -m 755 $(LIBRARY) '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/'
-	install -m 644 idgen.control sql/idgen--*.sql '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension/'
+	install -m 644 idgen.control idgen_authority.control sql/idgen--*.sql sql/idgen_authority--*.sql '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension/'
 
 installcheck:
 	mkdir -p target/regress

@@ -18,7 +18,10 @@ use pgrx::{
     prelude::*,
     spi::{SpiClient, SpiError},
 };
-use std::sync::atomic::Ordering::Relaxed;
+use std::{
+    ffi::{CStr, CString},
+    sync::atomic::Ordering::Relaxed,
+};
 
 /// The machine ids that can be granted: those of `idgen_next()`.
 const MACHINES: std::ops::RangeInclusive<u64> = 0..=1023;
@@ -152,13 +155,19 @@ fn idgen_look_up_grant(machine: i64) -> Option<String> {
 fn authority(cluster: &str) -> &'static Shared {
     let shared = shmem::shared().or_raise();
     check_not_in_recovery().or_raise();
-    if !settings::IS_AUTHORITY.get() {
+    // One book: two databases with one each would grant a machine id twice.
+    if settings::authority_database() != Some(own_database()) {
         Error::NotAnAuthority.raise();
     }
     if settings::cluster().as_bytes() != cluster.as_bytes() {
         Error::OtherCluster.raise();
     }
     shared
+}
+
+fn own_database() -> CString {
+    // SAFETY: the database that this session is connected to: its name is there, and copied.
+    unsafe { CStr::from_ptr(pg_sys::get_database_name(pg_sys::MyDatabaseId)).to_owned() }
 }
 
 /// Returns when everything up to `record` is on disk and on the synchronous standbys.
@@ -195,7 +204,7 @@ fn refusal(refusal: Refusal, own: Micros) -> Error {
 /// Decides with the whole book locked; the result is the row that was written.
 fn change(decide: impl FnOnce(&mut SpiClient) -> Result<Option<Row>, SpiError>) -> Option<String> {
     let row = Spi::connect_mut(|client| {
-        client.update("LOCK TABLE idgen_book IN EXCLUSIVE MODE", None, &[])?;
+        client.update("LOCK TABLE idgen_authority.book IN EXCLUSIVE MODE", None, &[])?;
         decide(client)
     })
     .unwrap_or_else(|error| raise(&error));
@@ -217,12 +226,12 @@ fn change_row(machine: i64, own: Micros, decide: impl FnOnce(&Row) -> Result<Row
 const COLUMNS: &str = "machine, system, timeline, nonce, epoch, starts, ends, open, request, seen";
 
 fn rows(client: &SpiClient) -> Result<Vec<Row>, SpiError> {
-    let sql = format!("SELECT {COLUMNS} FROM idgen_book");
+    let sql = format!("SELECT {COLUMNS} FROM idgen_authority.book");
     client.select(&sql, None, &[])?.map(|row| read(&row)).collect()
 }
 
 fn row(client: &SpiClient, machine: i64) -> Result<Option<Row>, SpiError> {
-    let sql = format!("SELECT {COLUMNS} FROM idgen_book WHERE machine = $1");
+    let sql = format!("SELECT {COLUMNS} FROM idgen_authority.book WHERE machine = $1");
     client.select(&sql, Some(1), &[machine.into()])?.map(|row| read(&row)).next().transpose()
 }
 
@@ -242,9 +251,9 @@ fn read(row: &pgrx::spi::SpiHeapTupleData) -> Result<Row, SpiError> {
 
 fn write(client: &mut SpiClient, row: &Row, host: Option<&str>) -> Result<(), SpiError> {
     let sql = format!(
-        "INSERT INTO idgen_book ({COLUMNS}, host) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        "INSERT INTO idgen_authority.book ({COLUMNS}, host) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
          ON CONFLICT (machine) DO UPDATE SET system = $2, timeline = $3, nonce = $4, epoch = $5, starts = $6, ends = $7,
-             open = $8, request = $9, seen = $10, host = coalesce($11, idgen_book.host)"
+             open = $8, request = $9, seen = $10, host = coalesce($11, idgen_authority.book.host)"
     );
     let Incarnation { system, timeline, nonce } = row.holder;
     let parameters: [DatumWithOid; 11] = [

@@ -149,24 +149,24 @@ impl From<Error> for ErrorReport {
             Error::AuthorityTimeout => {
                 report(ERRCODE_CANNOT_CONNECT_NOW, "the authority did not answer in time".into())
                     .set_detail("No id was given out.")
-                    .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority says what is in the way.")
+                    .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority() says what is in the way.")
             }
             Error::AuthorityAway(why) => {
                 report(ERRCODE_CANNOT_CONNECT_NOW, "the authority did not answer in time".into())
                     .set_detail(format!("No id was given out. It was last heard: {why}"))
-                    .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority says what is in the way.")
+                    .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority() says what is in the way.")
             }
             Error::AuthorityRefused(why) => {
                 report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the authority refuses to allocate".into())
                     .set_detail(format!("It says: {}", why.as_deref().unwrap_or("nothing")))
-                    .set_hint("SELECT * FROM idgen_authority shows the connection.")
+                    .set_hint("SELECT * FROM idgen_authority() shows the connection.")
             }
             Error::NoLease => report(ERRCODE_CANNOT_CONNECT_NOW, "strict ids are not served now".into())
                 .set_detail("After a start this takes up to three seconds; later it needs the synchronous standby.")
                 .set_hint("Try again. If it goes on: is the synchronous standby there?"),
             Error::NotAnAuthority => {
                 report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "this server is not an authority".into())
-                    .set_hint("Set idgen.is_authority = on there, and nowhere else, and restart it.")
+                    .set_hint("Set idgen.authority_database there, and nowhere else, to the database that members connect to, and restart it.")
             }
             Error::OtherCluster => report(ERRCODE_INVALID_PARAMETER_VALUE, "this server is of another cluster".into())
                 .set_hint("Servers that belong together have the same idgen.cluster."),
@@ -217,21 +217,21 @@ impl From<Error> for ErrorReport {
                             format!("The first is free in {} seconds, if it is not renewed.", after / 1_000_000 + 1)
                         }
                     })
-                    .set_hint("SELECT * FROM idgen_grants shows who holds them; idgen_release_machine() gives one back.")
+                    .set_hint("SELECT * FROM idgen_authority.grants() shows who holds them; idgen_release_machine() gives one back.")
             }
             Error::Book(why) => report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the book of grants cannot be used".into())
                 .set_detail(why)
-                .set_hint("It is the table idgen_book of the extension."),
+                .set_hint("It is the table idgen_authority.book."),
             Error::NoAuthority => {
                 report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "there is no authority for these ids".into())
-                    .set_hint("Set idgen.authority to a connection string, or make this server the authority: idgen.is_authority.")
+                    .set_hint("Set idgen.authority to a connection string, or make this server the authority: idgen.authority_database.")
             }
             Error::NoGrant => report(ERRCODE_CANNOT_CONNECT_NOW, "the authority has granted no machine id yet".into())
                 .set_detail("No id was given out.")
-                .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority says what is in the way."),
+                .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority() says what is in the way."),
             Error::GrantEnded => report(ERRCODE_CANNOT_CONNECT_NOW, "the grant of the machine id has ended".into())
                 .set_detail("No id was given out. The authority could not be asked to renew it.")
-                .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority says what is in the way."),
+                .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority() says what is in the way."),
             Error::InRecovery => {
                 report(ERRCODE_READ_ONLY_SQL_TRANSACTION, "no ids are given out during recovery".into())
                     .set_hint("Ask the primary, or promote this server.")
@@ -240,7 +240,7 @@ impl From<Error> for ErrorReport {
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the server's clock stands before the epoch of the layout".into(),
             )
-            .set_hint("Set the machine's clock; if idgen_status then shows it held, run SELECT idgen_accept_clock()."),
+            .set_hint("Set the machine's clock; if idgen_status() then shows it held, run SELECT idgen_accept_clock()."),
             Error::Exhausted => {
                 report(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED, "the layout has no more timestamps".into()).set_hint(
                     "If the server's clock is right, a layout with a later epoch or more timestamp bits is needed.",
@@ -282,7 +282,7 @@ impl From<Error> for ErrorReport {
                  fit in all, or use a layout with more backend bits.",
             ),
             Error::NotAGenerator => report(ERRCODE_WRONG_OBJECT_TYPE, "this is not a generator of idgen".into())
-                .set_hint("SELECT * FROM idgen_generators lists them; idgen_create_generator() makes one."),
+                .set_hint("SELECT * FROM idgen_generators() lists them; idgen_create_generator() makes one."),
             Error::NotASequence => {
                 report(ERRCODE_WRONG_OBJECT_TYPE, "only a permanent sequence can be a generator".into())
                     .set_hint("idgen_create_generator() makes one.")

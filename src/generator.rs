@@ -39,7 +39,7 @@ pub fn next() -> Result<u64, Error> {
 
 /// Whether all ids of this order come from another server.
 fn is_remote(order: Order) -> bool {
-    order == Order::Strict && !settings::IS_AUTHORITY.get()
+    order == Order::Strict && !settings::is_authority()
 }
 
 /// Takes up to `want` stamps of the server generator.

@@ -52,8 +52,15 @@ mod strict;
 mod worker;
 
 use pgrx::{pg_sys::panic::ErrorReport, prelude::*};
+use std::ffi::CStr;
 
-pgrx::pg_module_magic!(name = c"idgen", version = c"0.3.0");
+pgrx::pg_module_magic!(name = c"idgen", version = VERSION);
+
+/// Of the library, which is that of the SQL.
+const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+    Ok(version) => version,
+    Err(_) => panic!(),
+};
 
 /// Sets everything up in the postmaster. In a session that loads the library without preload nothing is set up: what
 /// only reads ids works, and what gives them says what to do.

@@ -215,7 +215,7 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
             layout,
             place,
             flush_every: definition.flush_every,
-            is_leased: definition.order == Order::Block && !settings::IS_AUTHORITY.get(),
+            is_leased: definition.order == Order::Block && !settings::is_authority(),
             order: definition.order,
             file,
             backend_part,

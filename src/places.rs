@@ -161,7 +161,7 @@ impl Shared {
             place.order.store(*order as u8, Relaxed);
             place.flush_every.store(*flush_every, Relaxed);
             place.set_name(name);
-            if *order == Order::Block && !settings::IS_AUTHORITY.get() {
+            if *order == Order::Block && !settings::is_authority() {
                 self.leases.store(true, Relaxed);
             }
             place.key.store(key, Release);

@@ -24,8 +24,7 @@ static PEERS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(N
 static CLUSTER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// The grant that a restart goes on with, see [`crate::grant`].
 pub static GRANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
-/// Whether this server allocates for others.
-pub static IS_AUTHORITY: GucSetting<bool> = GucSetting::<bool>::new(false);
+static AUTHORITY_DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 /// The claim to a machine id that a restart goes on with, see [`crate::peers`].
 pub static CLAIM: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static ORDER: GucSetting<OrderName> = GucSetting::<OrderName>::new(OrderName::Server);
@@ -35,7 +34,7 @@ static GOSSIP_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
 pub static MIN_BLOCK: GucSetting<i32> = GucSetting::<i32>::new(100);
 pub static MAX_BLOCK: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
 
-/// What `idgen.order` can be: an order that needs no definition of its own.
+/// What `idgen.ordering` can be: an order that needs no definition of its own.
 #[derive(Clone, Copy, PostgresGucEnum)]
 enum OrderName {
     #[name = c"server"]
@@ -62,6 +61,16 @@ fn text(setting: &GucSetting<Option<CString>>) -> Option<CString> {
 /// How to connect to the authority, if there is one.
 pub fn authority() -> Option<CString> {
     text(&AUTHORITY)
+}
+
+/// The database with the book of machine ids, if this server allocates for others.
+pub fn authority_database() -> Option<CString> {
+    text(&AUTHORITY_DATABASE)
+}
+
+/// Whether this server allocates for others.
+pub fn is_authority() -> bool {
+    authority_database().is_some()
 }
 
 /// How to connect to each peer: one connection string a line, or separated by semicolons.
@@ -157,7 +166,7 @@ pub fn define() {
     reloadable(
         c"idgen.max_clock_jump",
         c"How far in all the wall clock of a running server may leap ahead and still be followed.",
-        c"A leap beyond it is held, with a warning and in idgen_status, until idgen_accept_clock(). -1 follows any leap.",
+        c"A leap beyond it is held, with a warning and in idgen_status(), until idgen_accept_clock(). -1 follows any leap.",
         &MAX_CLOCK_JUMP,
         -1,
         i32::MAX,
@@ -247,16 +256,16 @@ pub fn define() {
     ] {
         GucRegistry::define_string_guc(name, short, long, setting, GucContext::Sighup, flags);
     }
-    GucRegistry::define_bool_guc(
-        c"idgen.is_authority",
-        c"Whether this server allocates for others.",
-        c"It keeps the book of machine ids, and is where the ids of strict and block generators come from.",
-        &IS_AUTHORITY,
+    GucRegistry::define_string_guc(
+        c"idgen.authority_database",
+        c"The database from which this server allocates for others; empty: it does not.",
+        c"The extension idgen_authority in it keeps the book of machine ids, and ids of strict and block generators come from it.",
+        &AUTHORITY_DATABASE,
         GucContext::Postmaster,
         GucFlags::default(),
     );
     GucRegistry::define_enum_guc(
-        c"idgen.order",
+        c"idgen.ordering",
         c"The order of idgen_next() without arguments over several servers.",
         c"server: this server's own. gossip: also after the ids of peers. strict: after every id that any server returned.",
         &ORDER,

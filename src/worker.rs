@@ -183,7 +183,7 @@ fn renewal(shared: &Shared, active: bool) -> Renewal {
     let mut strict = false;
     shared.for_each_clock(|_, _, order| strict |= order == Order::Strict);
     let used = active || shared.strict_wanted.load(Ordering::Relaxed);
-    if !strict || !used || !settings::IS_AUTHORITY.get() {
+    if !strict || !used || !settings::is_authority() {
         return Renewal::Never;
     }
     let boot = machine_clock::boot();
@@ -340,7 +340,7 @@ fn open_bounds(shared: &Shared, horizon: Micros) {
             // Another server may have this machine id.
             _ if waits && layout.max_machine() != 0 => return,
             // All of its ids come from the authority.
-            Order::Strict if !settings::IS_AUTHORITY.get() => return,
+            Order::Strict if !settings::is_authority() => return,
             Order::Strict => horizon.min(shared.strict_until()),
             _ => horizon,
         };

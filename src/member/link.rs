@@ -135,8 +135,10 @@ impl Link {
             if self.progress != Progress::Established {
                 return Ok(());
             }
-            connection
-                .prepare(ALLOCATE, c"SELECT idgen_allocate($1::text, $2::text, $3::text, $4::text, $5::bigint)")?;
+            connection.prepare(
+                ALLOCATE,
+                c"SELECT idgen_authority.allocate($1::text, $2::text, $3::text, $4::text, $5::bigint)",
+            )?;
             self.asked.push_back((Question::Prepare, now));
         }
         if self.waiter.readable {
@@ -209,8 +211,10 @@ impl Link {
         while let Some((ask, want)) = self.blocks.next(now) {
             let named = self.shared.generator_name(ask.generator);
             let parameters = [cluster.clone(), named.schema, named.name, named.definition, number(want)];
-            connection
-                .ask(c"SELECT idgen_lease_block($1::text, $2::text, $3::text, $4::text, $5::bigint)", &parameters)?;
+            connection.ask(
+                c"SELECT idgen_authority.lease_block($1::text, $2::text, $3::text, $4::text, $5::bigint)",
+                &parameters,
+            )?;
             self.asked.push_back((Question::Block(ask), now));
         }
         if let Some(ask) = ask_grant {
@@ -221,15 +225,15 @@ impl Link {
             let sql = match ask {
                 Ask::Take { request } => {
                     parameters.extend([number(request), host_name()]);
-                    c"SELECT idgen_take_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::text)"
+                    c"SELECT idgen_authority.take_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::text)"
                 }
                 Ask::Renew { machine, epoch } => {
                     parameters.extend([number(machine), number(epoch)]);
-                    c"SELECT idgen_renew_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::bigint)"
+                    c"SELECT idgen_authority.renew_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::bigint)"
                 }
                 Ask::Release { machine, epoch, reached } => {
                     parameters.extend([number(machine), number(epoch), number(reached)]);
-                    c"SELECT idgen_end_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::bigint, $8::bigint)"
+                    c"SELECT idgen_authority.end_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::bigint, $8::bigint)"
                 }
             };
             connection.ask(sql, &parameters)?;
@@ -297,7 +301,7 @@ impl Link {
             Question::Change(ask) => match (numbers().as_deref(), ask) {
                 (Some([machine, ..]), _) => {
                     if let Some(connection) = &mut self.connection {
-                        connection.ask(c"SELECT idgen_look_up_grant($1::bigint)", &[number(*machine)])?;
+                        connection.ask(c"SELECT idgen_authority.look_up_grant($1::bigint)", &[number(*machine)])?;
                         self.asked.push_back((Question::Look, now));
                     }
                 }
@@ -421,7 +425,7 @@ impl Link {
     }
 }
 
-/// A row of the book as idgen_look_up_grant() writes it.
+/// A row of the book as look_up_grant() writes it.
 fn row(numbers: &[i64]) -> Option<Row> {
     let [machine, system, timeline, nonce, epoch, from, until, open, request] = *numbers else { return None };
     Some(Row {

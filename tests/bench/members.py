@@ -50,6 +50,8 @@ class Server:
         run(*AS_OWNER, f"{BIN}/pg_ctl", "-w", "-D", self.data, "-l", f"{self.dir}/log", "start", cwd="/")
         started.append(self.stop)
         self.sql("CREATE EXTENSION idgen")
+        if "authority_database" in settings:
+            self.sql("CREATE EXTENSION idgen_authority")
 
     def sql(self, text):
         return run(f"{BIN}/psql", "-XAqt", "-v", "ON_ERROR_STOP=1", "-h", self.dir, "-U", "postgres", "-c", text, "postgres")
@@ -122,14 +124,14 @@ def cpu_per_id(server, script, sessions):
 
 
 try:
-    authority = Server("authority", "idgen.machine_id = 0\nidgen.is_authority = on\nidgen.order = strict")
+    authority = Server("authority", "idgen.machine_id = 0\nidgen.authority_database = postgres\nidgen.ordering = strict")
     run("rustc", "-O", "-o", f"{ROOT}/delay", f"{HERE}/delay.rs")
     port = 20000 + os.getpid() % 20000
     delay = subprocess.Popen([f"{ROOT}/delay", str(port), f"{authority.dir}/.s.PGSQL.5432", str(DELAY_US)])
     started.append(delay.kill)
     near = f"host={authority.dir} user=postgres dbname=postgres"
     far = f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
-    member = Server("member", f"idgen.machine_id = 1\nidgen.order = strict\nidgen.authority = '{near}'\n"
+    member = Server("member", f"idgen.machine_id = 1\nidgen.ordering = strict\nidgen.authority = '{near}'\n"
                     "idgen.min_block_size = 1000\nidgen.max_block_size = 1000000")
     authority.sql("CREATE SEQUENCE s; CREATE VIEW nv AS SELECT nextval('s') AS id")
     for server in authority, member:
@@ -165,7 +167,7 @@ try:
         for _ in range(100):
             time.sleep(0.1)
             host = to.split("port=")[1].split()[0] if "port=" in to else authority.dir
-            if member.sql(f"SELECT connected AND host LIKE '%{host}%' FROM idgen_authority") == "t":
+            if member.sql(f"SELECT connected AND host LIKE '%{host}%' FROM idgen_authority()") == "t":
                 return
             subprocess.run([f"{BIN}/psql", "-XAqt", "-h", member.dir, "-U", "postgres", "-c", STRICT, "postgres"],
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

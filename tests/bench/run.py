@@ -185,7 +185,7 @@ def bench_sessions(session, report):
                 share[f, n].append(min(each) / statistics.mean(each))
         for query, reached in limit.items():
             # What may be borrowed is used up first, until calls sleep: what is left is what goes on for ever.
-            sleeps = lambda: int(session.value("SELECT loan_sleeps FROM idgen_status"))
+            sleeps = lambda: int(session.value("SELECT loan_sleeps FROM idgen_status()"))
             before = sleeps()
             while sleeps() == before:
                 session.run(many)
@@ -323,7 +323,7 @@ def bench_latency(session, report):
     moves = {lead: [] for lead in leads}
     wal = {lead: [] for lead in leads}
     state = lambda: [int(session.value(f"SELECT {of}")) for of in (
-        "horizon_moves FROM idgen_status", "pg_current_wal_insert_lsn() - '0/0'")]
+        "horizon_moves FROM idgen_status()", "pg_current_wal_insert_lsn() - '0/0'")]
     for i in range(rounds):
         for lead in leads:
             progress(f"single calls, horizon_lead {lead}: round {i + 1} of {rounds}")

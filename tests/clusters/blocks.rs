@@ -63,5 +63,10 @@ fn a_server_goes_on_with_what_it_holds_while_the_authority_is_away_and_skips_tha
 fn a_server_that_neither_has_nor_is_an_authority_gives_none() {
     let alone = Cluster::with_idgen("");
     make(&[&alone]);
-    assert_refused(&mut alone.connect("postgres"), NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "is_authority");
+    assert_refused(
+        &mut alone.connect("postgres"),
+        NEXT,
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "authority_database",
+    );
 }

@@ -28,7 +28,7 @@ fn a_burst_runs_ahead_of_the_clock_by_no_more_than_max_borrow() {
     let report = check(&history, &Rules { machine: true, honest: Some(&honest) });
     report.assert_clean();
     assert!(report.failures.is_empty(), "{report}");
-    assert!(cluster.one::<i64>("SELECT loan_sleeps FROM idgen_status") > 0, "nobody had to wait: no burst");
+    assert!(cluster.one::<i64>("SELECT loan_sleeps FROM idgen_status()") > 0, "nobody had to wait: no burst");
 }
 
 /// A server with debts: a burst has borrowed as much as `max_borrow` permitted, and then loans are forbidden.

@@ -16,7 +16,7 @@ fn next(cluster: &Cluster) -> i64 {
 
 /// In seconds.
 fn status(cluster: &Cluster, interval: &str) -> f64 {
-    cluster.one(&format!("SELECT extract(epoch FROM {interval})::float8 FROM idgen_status"))
+    cluster.one(&format!("SELECT extract(epoch FROM {interval})::float8 FROM idgen_status()"))
 }
 
 /// No duplicate, no id out of order, no call that took a second, and no error but that of a server that was stopped.
@@ -25,7 +25,7 @@ fn assert_nobody_waited(cluster: &Cluster, history: &History, rules: &Rules) {
     report.assert_clean();
     assert!(report.longest < SECOND, "a call took {} ns", report.longest);
     assert!(report.failures.keys().all(|code| ["", "57P01"].contains(&code.as_str())), "{report}");
-    assert_eq!(cluster.one::<i64>("SELECT loan_sleeps FROM idgen_status"), 0);
+    assert_eq!(cluster.one::<i64>("SELECT loan_sleeps FROM idgen_status()"), 0);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn an_hour_back_over_a_restart_goes_on_where_it_stood() {
         cluster.clock.set(offset);
         cluster.start();
         cluster.one::<i64>(NEXT);
-        assert_eq!(cluster.one::<i64>("SELECT loan_sleeps FROM idgen_status"), 0);
+        assert_eq!(cluster.one::<i64>("SELECT loan_sleeps FROM idgen_status()"), 0);
     }
     assert_nobody_waited(&cluster, &history, &IDENTITY_AND_TIME);
 }

@@ -13,7 +13,7 @@ fn without_preload_no_id_is_given_and_ids_can_be_read() {
     let mut client = cluster.connect("postgres");
     client.batch_execute("CREATE EXTENSION idgen").unwrap();
     let line = "shared_preload_libraries = 'idgen'";
-    for query in [NEXT, "SELECT idgen_next_many(3)", "SELECT * FROM idgen_status", "SELECT idgen_accept_clock()"] {
+    for query in [NEXT, "SELECT idgen_next_many(3)", "SELECT * FROM idgen_status()", "SELECT idgen_accept_clock()"] {
         assert_refused(&mut client, query, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, line);
     }
     assert_eq!(one::<i32>(&mut client, "SELECT idgen_machine(idgen_max_id('2026-01-01'))"), 1023);
@@ -39,7 +39,7 @@ fn without_a_machine_id_no_id_is_given() {
     let line = "idgen.machine_id = 1";
     assert_refused(&mut client, NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, line);
     assert_refused(&mut client, "SELECT idgen_next_many(3)", SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, line);
-    client.batch_execute("SELECT * FROM idgen_status").unwrap();
+    client.batch_execute("SELECT * FROM idgen_status()").unwrap();
 }
 
 #[test]

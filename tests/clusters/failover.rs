@@ -21,14 +21,14 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_with_its_clock_an_hour_behi
     for query in ["SELECT idgen_next_many(10)", "SELECT idgen_accept_clock()", "SELECT idgen_raise_horizon(now())"] {
         assert_refused(&mut client, query, SqlState::READ_ONLY_SQL_TRANSACTION, "promote");
     }
-    client.batch_execute("SELECT * FROM idgen_status").unwrap();
+    client.batch_execute("SELECT * FROM idgen_status()").unwrap();
 
     let load = Load::start(&primary, &history, "a", 3, NEXT);
     load.flow(1000);
     assert_refused(&mut client, NEXT, SqlState::READ_ONLY_SQL_TRANSACTION, "promote");
     // What promise 4 covers under load: a lag of less than half a lead less what is borrowed.
     wait_until("the standby has replayed a horizon half a lead ahead", || {
-        standby.one("SELECT horizon > clock_timestamp() + '1 hour 2 seconds' FROM idgen_status")
+        standby.one("SELECT horizon > clock_timestamp() + '1 hour 2 seconds' FROM idgen_status()")
     });
     primary.kill();
     load.finish();
@@ -51,7 +51,7 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_with_the_right_time_is_prom
     standby.stop(Mode::Fast);
     let history = History::new();
     let load = Load::start(&primary, &history, "a", 2, NEXT);
-    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status");
+    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status()");
     let before = moves();
     wait_until("the horizon has moved without the standby", || moves() >= before + 2);
     primary.kill();

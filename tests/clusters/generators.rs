@@ -36,9 +36,9 @@ fn every_preset_is_unique_and_ordered_at_its_own_rate_and_goes_on_above_after_a_
     const BATCH: f64 = 500.0;
     let mut cluster = Cluster::with_idgen("");
     let mut client = cluster.connect("postgres");
-    client.batch_execute("SELECT idgen_create_generator('g_' || preset, preset) FROM idgen_presets").unwrap();
+    client.batch_execute("SELECT idgen_create_generator('g_' || preset, preset) FROM idgen_presets()").unwrap();
     let presets = client
-        .query("SELECT generator::text, per_second, definition ~ 'backend' FROM idgen_generators ORDER BY 1", &[])
+        .query("SELECT generator::text, per_second, definition ~ 'backend' FROM idgen_generators() ORDER BY 1", &[])
         .unwrap();
     assert_eq!(presets.len(), 11);
     let mut reached = Vec::new();
@@ -48,7 +48,7 @@ fn every_preset_is_unique_and_ordered_at_its_own_rate_and_goes_on_above_after_a_
             &mut client,
             &format!(
                 "SELECT at NOT BETWEEN before - tick - interval '5 ms' AND clock_timestamp() + interval '5 ms'
-                 FROM idgen_generators, clock_timestamp() AS before, idgen_decode(idgen_next('{preset}'), '{preset}')
+                 FROM idgen_generators(), clock_timestamp() AS before, idgen_decode(idgen_next('{preset}'), '{preset}')
                  WHERE generator = '{preset}'::regclass"
             ),
         );
@@ -376,7 +376,7 @@ fn a_dump_goes_on_above_on_a_server_with_another_machine_id() {
         assert_eq!(one::<i32>(&mut restored, &format!("SELECT idgen_machine({id}, '{generator}')")), 7);
     }
     let definitions =
-        "SELECT string_agg(generator || ' ' || definition, ', ' ORDER BY definition) FROM idgen_generators";
+        "SELECT string_agg(generator || ' ' || definition, ', ' ORDER BY definition) FROM idgen_generators()";
     assert_eq!(one::<String>(&mut restored, definitions), one::<String>(&mut client, definitions));
     restored.batch_execute("SET ROLE someone").unwrap();
     next(&mut restored, "s.clock");
@@ -542,33 +542,46 @@ fn generators_go_on_above_when_a_standby_with_its_clock_an_hour_behind_is_promot
 }
 
 #[test]
-fn an_upgrade_from_the_first_version_keeps_data_and_gives_ids_all_the_while() {
+fn an_upgrade_from_any_version_keeps_data_and_gives_ids_all_the_while() {
     let mut cluster = Cluster::running(IDGEN);
-    let mut client = cluster.connect("postgres");
-    client
-        .batch_execute(
-            "CREATE EXTENSION idgen VERSION '0.1.0';
-             CREATE TABLE t (id bigint DEFAULT idgen_next() PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());
-             CREATE INDEX by_time ON t (idgen_timestamp(id));
-             CREATE VIEW recent AS SELECT * FROM t WHERE id >= idgen_min_id(now() - interval '1 hour');
-             INSERT INTO t SELECT FROM generate_series(1, 1000)",
-        )
-        .unwrap();
-    let history = History::new();
-    let load = Load::start(&cluster, &history, "a", 3, "INSERT INTO t DEFAULT VALUES RETURNING id");
-    load.flow(200);
-    client.batch_execute("ALTER EXTENSION idgen UPDATE").unwrap();
-    load.flow(200);
-    load.finish();
-    let report = check(&history, &crate::IDENTITY_AND_TIME);
-    report.assert_clean();
-    assert!(report.failures.is_empty(), "{report}");
-    create(&mut client, "g", "'counter'");
-    assert_eq!(value(&mut client, "g"), 1);
-    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM recent"), 1000 + report.ids as i64);
-    drop(client);
-    cluster.kill();
-    cluster.start();
-    assert!(cluster.one::<bool>("SELECT idgen_next() > max(id) FROM t"));
-    assert!(cluster.one::<i64>("SELECT idgen_sequence(idgen_next('g'), 'g')") > 1);
+    let versions: Vec<String> = cluster
+        .connect("postgres")
+        .query("SELECT version FROM pg_available_extension_versions WHERE name = 'idgen'", &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    for version in versions {
+        let mut client = cluster.connect("postgres");
+        client
+            .batch_execute(&format!(
+                "CREATE EXTENSION idgen VERSION '{version}';
+                 CREATE TABLE t (id bigint DEFAULT idgen_next() PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());
+                 CREATE INDEX by_time ON t (idgen_timestamp(id));
+                 CREATE VIEW recent AS SELECT * FROM t WHERE id >= idgen_min_id(now() - interval '1 hour');
+                 INSERT INTO t SELECT FROM generate_series(1, 1000)"
+            ))
+            .unwrap();
+        let history = History::new();
+        let load = Load::start(&cluster, &history, "a", 3, "INSERT INTO t DEFAULT VALUES RETURNING id");
+        load.flow(200);
+        client.batch_execute("ALTER EXTENSION idgen UPDATE").unwrap();
+        load.flow(200);
+        load.finish();
+        let report = check(&history, &crate::IDENTITY_AND_TIME);
+        report.assert_clean();
+        assert!(report.failures.is_empty(), "{report}");
+        create(&mut client, "g", "'counter'");
+        assert_eq!(value(&mut client, "g"), 1);
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM recent"), 1000 + report.ids as i64);
+        drop(client);
+        cluster.kill();
+        cluster.start();
+        assert!(cluster.one::<bool>("SELECT idgen_next() > max(id) FROM t"));
+        assert!(cluster.one::<i64>("SELECT idgen_sequence(idgen_next('g'), 'g')") > 1);
+        cluster
+            .connect("postgres")
+            .batch_execute("DROP TABLE t CASCADE; DROP SEQUENCE g; DROP EXTENSION idgen")
+            .unwrap();
+    }
 }

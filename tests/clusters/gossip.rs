@@ -28,12 +28,12 @@ fn peers(machines: &[i32], settings: &str) -> Vec<Cluster> {
 }
 
 fn hears(server: &Cluster, others: i64) -> bool {
-    server.one::<i64>("SELECT count(*) FROM idgen_peers WHERE order_bound < '2 s'") == others
+    server.one::<i64>("SELECT count(*) FROM idgen_peers() WHERE order_bound < '2 s'") == others
 }
 
 #[test]
 fn the_ids_of_connected_peers_from_before_the_order_bound_are_below() {
-    let servers = peers(&[1, 2, 3], "idgen.order = gossip\nidgen.gossip_interval = 50ms");
+    let servers = peers(&[1, 2, 3], "idgen.ordering = gossip\nidgen.gossip_interval = 50ms");
     for server in &servers {
         wait_until("all hear each other", || hears(server, 2));
     }
@@ -43,7 +43,7 @@ fn the_ids_of_connected_peers_from_before_the_order_bound_are_below() {
     let id: i64 = servers[0].one(NEXT);
     let given = Instant::now();
     for server in &servers[1..] {
-        let bound = "SELECT extract(epoch FROM max(order_bound))::float8 FROM idgen_peers WHERE machine_id = 1";
+        let bound = "SELECT extract(epoch FROM max(order_bound))::float8 FROM idgen_peers() WHERE machine_id = 1";
         wait_until("the bound is younger than the id", || {
             server.one::<Option<f64>>(bound).is_some_and(|bound| Duration::from_secs_f64(bound) < given.elapsed())
         });
@@ -67,7 +67,7 @@ fn the_doctor_tells_of_a_peer_that_is_not_heard_any_more() {
 
 #[test]
 fn a_server_an_hour_ahead_is_reported_and_moves_nobody() {
-    let mut servers = peers(&[1, 2, 3, 4, 5], "idgen.order = gossip\nidgen.max_clock_jump = -1");
+    let mut servers = peers(&[1, 2, 3, 4, 5], "idgen.ordering = gossip\nidgen.max_clock_jump = -1");
     for server in &servers {
         wait_until("all hear each other", || hears(server, 4));
     }
@@ -78,7 +78,7 @@ fn a_server_an_hour_ahead_is_reported_and_moves_nobody() {
     });
     for server in &servers {
         wait_until("it is reported", || {
-            server.one("SELECT state = 'outlier' AND order_bound IS NULL FROM idgen_peers WHERE machine_id = 5")
+            server.one("SELECT state = 'outlier' AND order_bound IS NULL FROM idgen_peers() WHERE machine_id = 5")
         });
         wait_until("the others go on with each other", || hears(server, 3));
         assert_eq!(found(server, "warning", "clock not synchronised"), 1);
@@ -120,7 +120,7 @@ fn a_clone_with_the_machine_id_of_its_origin_is_found_within_five_intervals() {
     // The third is what they both talk to.
     third.reconfigure(&format!("idgen.gossip_interval = {interval}ms\nidgen.peers = '{}'", origin.conninfo()));
     wait_until("they hear each other", || {
-        origin.one::<i64>("SELECT count(*) FROM idgen_peers WHERE order_bound IS NOT NULL") == 1
+        origin.one::<i64>("SELECT count(*) FROM idgen_peers() WHERE order_bound IS NOT NULL") == 1
     });
     let mut clone = origin.copy();
     clone.start();

@@ -11,7 +11,7 @@ use postgres::error::SqlState;
 
 /// An authority whose own machine id is 0.
 pub fn authority(settings: &str) -> Cluster {
-    Cluster::with_idgen(&format!("idgen.machine_id = 0\nidgen.is_authority = on\n{settings}"))
+    Cluster::with_idgen(&format!("idgen.machine_id = 0\nidgen.authority_database = postgres\n{settings}"))
 }
 
 /// What makes a server a member.
@@ -39,9 +39,10 @@ fn servers_that_set_no_machine_id_get_different_ones_from_the_authority() {
     machines.push(machine(&authority));
     machines.sort();
     assert_eq!(machines, [0, 1, 2]);
-    let held = authority.one::<i64>("SELECT count(*) FROM idgen_grants WHERE held AND ends > now() + '23 hours'");
+    let held =
+        authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held AND ends > now() + '23 hours'");
     assert_eq!(held, 2);
-    assert!(members[0].one::<bool>("SELECT connected AND error IS NULL AND machine_id = 1 FROM idgen_authority"));
+    assert!(members[0].one::<bool>("SELECT connected AND error IS NULL AND machine_id = 1 FROM idgen_authority()"));
 }
 
 #[test]
@@ -67,7 +68,7 @@ fn ids_stop_at_the_end_of_the_grant_with_the_reason_and_go_on_within_a_second_of
     let history = History::new();
     let load = Load::start(&member, &history, "a", 2, "SELECT idgen_next()");
     load.flow(100);
-    let renewed = "SELECT ends FROM idgen_authority";
+    let renewed = "SELECT ends FROM idgen_authority()";
     let first: std::time::SystemTime = member.one(renewed);
     wait_until("the grant was renewed", || member.one::<std::time::SystemTime>(renewed) > first);
     authority.stop(Mode::Immediate);
@@ -80,7 +81,7 @@ fn ids_stop_at_the_end_of_the_grant_with_the_reason_and_go_on_within_a_second_of
         "SELECT count(*) FROM idgen_doctor() WHERE (severity, finding) = ('error', 'authority not heard')",
     );
     assert_eq!(told, 1);
-    assert!(member.one::<bool>("SELECT idgen_timestamp(last_id) < ends FROM idgen_status, idgen_authority"));
+    assert!(member.one::<bool>("SELECT idgen_timestamp(last_id) < ends FROM idgen_status(), idgen_authority()"));
     authority.start();
     let back = std::time::Instant::now();
     wait_until("ids are given again", || client.query(NEXT, &[]).is_ok());
@@ -99,14 +100,17 @@ fn a_released_number_is_given_again_and_no_id_of_its_new_holder_is_below_the_old
     client.batch_execute("SELECT idgen_release_machine()").unwrap();
     client.batch_execute("SET idgen.wait_timeout = '100ms'").unwrap();
     assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
-    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_grants WHERE held"), 0);
+    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held"), 0);
     // The end is where the horizon stood, a lead ahead of the clock.
-    wait_until("the number is free", || authority.one("SELECT bool_and(ends < now()) FROM idgen_grants"));
+    wait_until("the number is free", || authority.one("SELECT bool_and(ends < now()) FROM idgen_authority.grants()"));
     let second = member(&authority, "");
     let next: i64 = second.one(NEXT);
     assert_eq!(machine(&second), 1);
     assert!(next > last);
-    assert!(authority.one::<bool>(&format!("SELECT bool_and(starts <= idgen_timestamp({next})) FROM idgen_grants")));
+    assert!(
+        authority
+            .one::<bool>(&format!("SELECT bool_and(starts <= idgen_timestamp({next})) FROM idgen_authority.grants()"))
+    );
     client.batch_execute("RESET idgen.wait_timeout; SELECT idgen_take_machine()").unwrap();
     assert!(id(&mut client) > last);
     assert_eq!(machine(&first), 2);
@@ -121,16 +125,16 @@ fn a_worker_that_comes_back_does_not_go_on_with_a_grant_that_was_given_back() {
     first.stop(Mode::Fast);
     first.start();
     first.connect("postgres").batch_execute("SELECT idgen_release_machine()").unwrap();
-    wait_until("the number is free", || authority.one("SELECT bool_and(ends < now()) FROM idgen_grants"));
+    wait_until("the number is free", || authority.one("SELECT bool_and(ends < now()) FROM idgen_authority.grants()"));
     let second = member(&authority, "");
     assert_eq!(machine(&second), 1);
     first.connect("postgres").batch_execute("SELECT idgen_take_machine()").unwrap();
     assert_eq!(machine(&first), 2);
     authority.pause();
-    let pid: i32 = first.one("SELECT worker_pid FROM idgen_authority");
+    let pid: i32 = first.one("SELECT worker_pid FROM idgen_authority()");
     signal(pid as u32, libc::SIGTERM);
     wait_until("another worker is there", || {
-        first.one::<Option<i32>>("SELECT worker_pid FROM idgen_authority").is_some_and(|other| other != pid)
+        first.one::<Option<i32>>("SELECT worker_pid FROM idgen_authority()").is_some_and(|other| other != pid)
     });
     for _ in 0..20 {
         assert_eq!(machine(&first), 2);
@@ -142,12 +146,12 @@ fn a_worker_that_comes_back_does_not_go_on_with_a_grant_that_was_given_back() {
 #[test]
 fn a_member_that_meets_an_authority_with_another_book_takes_a_number_of_that_at_once() {
     let [old, new] = [authority(""), authority("")];
-    new.connect("postgres").batch_execute("SELECT idgen_reserve_machine(1)").unwrap();
+    new.connect("postgres").batch_execute("SELECT idgen_authority.reserve_machine(1)").unwrap();
     let member = member(&old, "");
     assert_eq!(machine(&member), 1);
     member.reconfigure(&format!("idgen.authority = '{}'", new.conninfo()));
     wait_until("it has a number of the new one", || {
-        member.one("SELECT machine_id IS NOT DISTINCT FROM 2 FROM idgen_authority")
+        member.one("SELECT machine_id IS NOT DISTINCT FROM 2 FROM idgen_authority()")
     });
     assert_eq!(machine(&member), 2);
 }
@@ -174,7 +178,7 @@ fn when_all_numbers_are_in_use_a_server_says_so() {
     let authority = authority("");
     authority
         .connect("postgres")
-        .batch_execute("SELECT idgen_reserve_machine(n) FROM generate_series(1, 1023) n")
+        .batch_execute("SELECT idgen_authority.reserve_machine(n) FROM generate_series(1, 1023) n")
         .unwrap();
     let member = member(&authority, "");
     let mut client = member.connect("postgres");
@@ -182,10 +186,10 @@ fn when_all_numbers_are_in_use_a_server_says_so() {
     assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
     wait_until("the reason is shown", || {
         member
-            .one::<Option<String>>("SELECT error FROM idgen_authority")
+            .one::<Option<String>>("SELECT error FROM idgen_authority()")
             .is_some_and(|why| why.contains("all machine ids"))
     });
-    authority.connect("postgres").batch_execute("DELETE FROM idgen_book WHERE machine = 77").unwrap();
+    authority.connect("postgres").batch_execute("DELETE FROM idgen_authority.book WHERE machine = 77").unwrap();
     wait_until("the free number is granted", || client.query(NEXT, &[]).is_ok());
     assert_eq!(machine(&member), 77);
 }
@@ -193,7 +197,10 @@ fn when_all_numbers_are_in_use_a_server_says_so() {
 #[test]
 fn a_member_role_can_do_what_members_do_and_nothing_else() {
     let authority = authority("");
-    authority.connect("postgres").batch_execute("CREATE ROLE shard LOGIN; SELECT idgen_allow_member('shard')").unwrap();
+    authority
+        .connect("postgres")
+        .batch_execute("CREATE ROLE shard LOGIN; SELECT idgen_authority.allow_member('shard')")
+        .unwrap();
     let member = Cluster::with_idgen(&format!(
         "idgen.machine_id = -1\nidgen.authority = '{}'",
         authority.conninfo().replace("user=postgres", "user=shard")
@@ -201,12 +208,12 @@ fn a_member_role_can_do_what_members_do_and_nothing_else() {
     assert_eq!(machine(&member), 1);
     let mut shard = authority.connection("postgres").user("shard").connect(postgres::NoTls).unwrap();
     for query in [
-        "SELECT * FROM idgen_book",
-        "UPDATE idgen_book SET ends = 0",
-        "SELECT * FROM idgen_grants",
-        "SELECT idgen_reserve_machine(5)",
+        "SELECT * FROM idgen_authority.book",
+        "UPDATE idgen_authority.book SET ends = 0",
+        "SELECT * FROM idgen_authority.grants()",
+        "SELECT idgen_authority.reserve_machine(5)",
         "SELECT idgen_accept_clock()",
-        "SELECT idgen_allow_member('shard')",
+        "SELECT idgen_authority.allow_member('shard')",
     ] {
         let error = crate::harness::cluster::refusal(&mut shard, query);
         assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE, "{query}");
@@ -216,7 +223,7 @@ fn a_member_role_can_do_what_members_do_and_nothing_else() {
         "idgen.machine_id = -1\nidgen.authority = '{}'",
         authority.conninfo().replace("user=postgres", "user=pg_monitor")
     ));
-    wait_until("the refusal is shown", || stranger.one("SELECT error IS NOT NULL FROM idgen_authority"));
+    wait_until("the refusal is shown", || stranger.one("SELECT error IS NOT NULL FROM idgen_authority()"));
 }
 
 #[test]
@@ -224,17 +231,17 @@ fn sessions_of_a_member_do_not_pile_up_while_the_book_is_locked() {
     let authority = authority("");
     let mut client = authority.connect("postgres");
     let mut transaction = client.transaction().unwrap();
-    transaction.batch_execute("LOCK TABLE idgen_book").unwrap();
+    transaction.batch_execute("LOCK TABLE idgen_authority.book").unwrap();
     let member = member(&authority, "");
     wait_until("the reason is shown", || {
         member
-            .one::<Option<String>>("SELECT error FROM idgen_authority")
+            .one::<Option<String>>("SELECT error FROM idgen_authority()")
             .is_some_and(|why| why.contains("lock timeout"))
     });
     std::thread::sleep(std::time::Duration::from_secs(5));
     let waiting: i64 = authority.one(
         "SELECT count(*) FROM pg_stat_activity
-         WHERE state = 'active' AND query LIKE 'SELECT idgen_take_grant%'",
+         WHERE state = 'active' AND query LIKE 'SELECT idgen_authority.take_grant%'",
     );
     assert!(waiting <= 1, "{waiting} sessions wait");
     transaction.commit().unwrap();
@@ -247,15 +254,15 @@ fn functions_that_others_make_under_the_same_names_are_not_called() {
     authority
         .connect("postgres")
         .batch_execute(
-            "CREATE ROLE shard LOGIN; CREATE SCHEMA shard; SELECT idgen_allow_member('shard');
+            "CREATE ROLE shard LOGIN; CREATE SCHEMA shard; SELECT idgen_authority.allow_member('shard');
              CREATE ROLE mallory LOGIN; GRANT ALL ON SCHEMA public, shard TO mallory",
         )
         .unwrap();
     // As it is said in an earlier schema of the path; and one whose arguments would fit better where no types are said.
     let mut mallory = authority.connection("postgres").user("mallory").connect(postgres::NoTls).unwrap();
     for (name, arguments) in [
-        ("shard.idgen_take_grant", "text, bigint, int, bigint, bigint, bigint, text"),
-        ("public.idgen_take_grant", "text, text, text, text, text, text, text"),
+        ("shard.take_grant", "text, bigint, int, bigint, bigint, bigint, text"),
+        ("public.take_grant", "text, text, text, text, text, text, text"),
     ] {
         mallory
             .batch_execute(&format!(
@@ -284,13 +291,13 @@ fn a_server_of_another_cluster_or_with_a_clock_far_away_is_refused() {
     late.connect("postgres").batch_execute("CREATE EXTENSION idgen").unwrap();
     for (server, why) in [(&other, "another cluster"), (&late, "seconds behind that of the authority")] {
         wait_until("the refusal is shown", || {
-            server.one::<Option<String>>("SELECT error FROM idgen_authority").is_some_and(|error| error.contains(why))
+            server.one::<Option<String>>("SELECT error FROM idgen_authority()").is_some_and(|error| error.contains(why))
         });
         let mut client = server.connect("postgres");
         client.batch_execute("SET idgen.wait_timeout = '100ms'").unwrap();
         assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
     }
-    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_grants"), 0);
+    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants()"), 0);
 }
 
 #[test]
@@ -312,14 +319,14 @@ fn the_member_worker_that_is_terminated_comes_back_and_goes_when_there_is_no_aut
     let authority = authority("");
     let member = member(&authority, "");
     machine(&member);
-    let pid: i32 = member.one("SELECT worker_pid FROM idgen_authority");
+    let pid: i32 = member.one("SELECT worker_pid FROM idgen_authority()");
     signal(pid as u32, libc::SIGTERM);
     wait_until("another worker is there", || {
-        member.one::<Option<i32>>("SELECT worker_pid FROM idgen_authority").is_some_and(|other| other != pid)
+        member.one::<Option<i32>>("SELECT worker_pid FROM idgen_authority()").is_some_and(|other| other != pid)
     });
     machine(&member);
     member.reconfigure("idgen.authority = ''");
-    wait_until("the worker has gone", || member.one("SELECT worker_pid IS NULL FROM idgen_authority"));
+    wait_until("the worker has gone", || member.one("SELECT worker_pid IS NULL FROM idgen_authority()"));
     let mut client = member.connect("postgres");
     assert_refused(&mut client, NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen.machine_id");
     member.reconfigure(&format!("idgen.authority = '{}'", authority.conninfo()));
@@ -354,8 +361,8 @@ fn where_alter_system_is_not_allowed_a_grant_is_taken_all_the_same_and_the_log_s
     let mut client = member.connect("postgres");
     client.batch_execute("SET idgen.wait_timeout = '500ms'").unwrap();
     assert_refused(&mut client, "SELECT idgen_release_machine()", SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
-    assert!(member.one::<bool>("SELECT error LIKE '%postgresql.auto.conf%' FROM idgen_authority"));
-    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_grants WHERE held"), 1);
+    assert!(member.one::<bool>("SELECT error LIKE '%postgresql.auto.conf%' FROM idgen_authority()"));
+    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held"), 1);
     client.batch_execute("SELECT idgen_take_machine()").unwrap();
     assert_eq!(machine(&member), 1);
 }

@@ -13,7 +13,7 @@ fn an_accepted_clock_is_followed_however_far_it_leapt() {
     cluster.clock.set(10 * YEAR);
     wait_until("the leap is held", || {
         cluster.one::<i64>(NEXT);
-        cluster.one::<bool>("SELECT clock_held > '9 years' FROM idgen_status")
+        cluster.one::<bool>("SELECT clock_held > '9 years' FROM idgen_status()")
     });
     cluster.connect("postgres").batch_execute("SELECT idgen_accept_clock()").unwrap();
     let first = cluster.one::<i64>(NEXT);
@@ -32,7 +32,7 @@ fn a_raised_horizon_lies_below_every_id_to_come_also_after_a_kill() {
     let raised = machine_wall(monotonic()) + HOUR - SECOND;
     let first = cluster.one::<i64>(NEXT);
     assert!(time_of(first) > raised);
-    assert_eq!(cluster.one::<i64>("SELECT loan_sleeps FROM idgen_status"), 0);
+    assert_eq!(cluster.one::<i64>("SELECT loan_sleeps FROM idgen_status()"), 0);
     cluster.kill();
     cluster.start();
     assert!(cluster.one::<i64>(NEXT) > first);

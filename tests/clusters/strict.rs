@@ -12,8 +12,8 @@ const ONE_ORDER: Rules = Rules { machine: false, ..IDENTITY };
 
 #[test]
 fn the_servers_of_one_authority_are_as_one_in_the_order_of_strict_ids() {
-    let authority = grants::authority("idgen.order = strict");
-    let members = [0, 1].map(|_| grants::member(&authority, "idgen.order = strict"));
+    let authority = grants::authority("idgen.ordering = strict");
+    let members = [0, 1].map(|_| grants::member(&authority, "idgen.ordering = strict"));
     let servers = [&authority, &members[0], &members[1]];
     for server in servers {
         server.connect("postgres").batch_execute(MAKE).unwrap();

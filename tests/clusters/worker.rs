@@ -20,8 +20,8 @@ fn a_worker_that_is_terminated_under_load_comes_back_before_anyone_has_to_wait()
         load.flow(300);
         let pid = cluster.signal_child("idgen horizon", libc::SIGTERM);
         wait_until("another worker runs", || cluster.child("idgen horizon").is_some_and(|other| other != pid));
-        let moves: i64 = cluster.one("SELECT horizon_moves FROM idgen_status");
-        wait_until("it moves the horizon", || cluster.one::<i64>("SELECT horizon_moves FROM idgen_status") > moves);
+        let moves: i64 = cluster.one("SELECT horizon_moves FROM idgen_status()");
+        wait_until("it moves the horizon", || cluster.one::<i64>("SELECT horizon_moves FROM idgen_status()") > moves);
     }
     load.finish();
     let report = check(&history, &IDENTITY);
@@ -48,7 +48,7 @@ fn while_the_worker_stands_still_ids_end_at_the_horizon_with_an_error_and_go_on_
     assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "Try again");
     let waited = monotonic() - began;
     assert!((SECOND * 3 / 10..2 * SECOND).contains(&waited), "the deadline of 0.3 s came after {waited} ns");
-    let horizon: f64 = one(&mut client, "SELECT extract(epoch FROM horizon)::float8 * 1000 FROM idgen_status");
+    let horizon: f64 = one(&mut client, "SELECT extract(epoch FROM horizon)::float8 * 1000 FROM idgen_status()");
     assert!(time_of(last) / 1_000_000 < horizon as i64, "an id beyond the horizon");
     signal(worker, libc::SIGCONT);
     wait_until("ids go on", || client.query_one(NEXT, &[]).is_ok());

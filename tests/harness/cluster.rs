@@ -60,8 +60,17 @@ impl Cluster {
     /// A running server with idgen, and the extension in its database postgres.
     pub fn with_idgen(settings: &str) -> Cluster {
         let cluster = Cluster::running(&format!("{IDGEN}{settings}"));
-        cluster.connect("postgres").batch_execute("CREATE EXTENSION idgen").unwrap();
+        cluster.create_extensions();
         cluster
+    }
+
+    /// As its settings need them, in the database postgres.
+    pub fn create_extensions(&self) {
+        let mut client = self.connect("postgres");
+        client.batch_execute("CREATE EXTENSION idgen").unwrap();
+        if one(&mut client, "SELECT current_setting('idgen.authority_database', true) <> ''") {
+            client.batch_execute("CREATE EXTENSION idgen_authority").unwrap();
+        }
     }
 
     /// A running server with nothing but these settings.

@@ -30,12 +30,13 @@ fn name(node: usize) -> String {
 impl Authorities {
     /// As many as `standbys` and one more; the extension is in the database postgres.
     pub fn new(standbys: usize, settings: &str) -> Authorities {
-        let settings =
-            format!("{IDGEN}idgen.machine_id = 0\nidgen.is_authority = on\nmax_connections = 60\n{settings}");
+        let settings = format!(
+            "{IDGEN}idgen.machine_id = 0\nidgen.authority_database = postgres\nmax_connections = 60\n{settings}"
+        );
         let mut primary = Cluster::prepared(&settings);
         primary.longest_life = longest_life();
         primary.start();
-        primary.connect("postgres").batch_execute("CREATE EXTENSION idgen").unwrap();
+        primary.create_extensions();
         let mut nodes = vec![primary];
         for node in 1..=standbys {
             let mut standby = nodes[0].standby(&name(node));

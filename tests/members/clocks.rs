@@ -9,8 +9,8 @@ use crate::{NEXT, UNIQUE};
 
 #[test]
 fn strict_ids_are_in_one_order_and_go_on_while_members_clocks_leap_an_hour_ahead_and_behind() {
-    let authorities = Authorities::new(1, "idgen.order = strict");
-    let members = [0, 1].map(|_| authorities.member("idgen.order = strict"));
+    let authorities = Authorities::new(1, "idgen.ordering = strict");
+    let members = [0, 1].map(|_| authorities.member("idgen.ordering = strict"));
     let history = History::new();
     let mut load = Load::none();
     for member in &members {

@@ -26,9 +26,9 @@ struct Storm {
 
 impl Storm {
     fn new() -> Storm {
-        let authorities = Authorities::new(2, "idgen.order = strict");
+        let authorities = Authorities::new(2, "idgen.ordering = strict");
         authorities.primary().connect("postgres").batch_execute(MAKE).unwrap();
-        let members: Vec<Cluster> = (0..3).map(|_| authorities.member("idgen.order = strict")).collect();
+        let members: Vec<Cluster> = (0..3).map(|_| authorities.member("idgen.ordering = strict")).collect();
         let histories = [History::new(), History::new()];
         let mut load = Load::none();
         load.rest = Duration::from_millis(2);

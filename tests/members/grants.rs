@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 /// Every state that a row of the book was ever in.
 const LOG_OF_THE_BOOK: &str = "
-    CREATE TABLE log AS TABLE idgen_book WITH NO DATA;
+    CREATE TABLE log AS TABLE idgen_authority.book WITH NO DATA;
     CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
         $$ BEGIN INSERT INTO public.log VALUES (NEW.*); RETURN NULL; END $$;
-    CREATE TRIGGER log AFTER INSERT OR UPDATE ON idgen_book FOR EACH ROW EXECUTE FUNCTION log()";
+    CREATE TRIGGER log AFTER INSERT OR UPDATE ON idgen_authority.book FOR EACH ROW EXECUTE FUNCTION log()";
 
 const QUICK: &str = "idgen.horizon_lead = '500ms'\nidgen.max_borrow = '100ms'\nidgen.wait_timeout = '1s'\n";
 

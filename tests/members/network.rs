@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_millis(2500);
 const LONGEST_LIFE: Duration = Duration::from_secs(300);
 
 fn server(settings: &str) -> Cluster {
-    let mut server = Cluster::prepared(&format!("{IDGEN}idgen.order = strict\n{settings}"));
+    let mut server = Cluster::prepared(&format!("{IDGEN}idgen.ordering = strict\n{settings}"));
     server.longest_life = LONGEST_LIFE;
     server.start();
     server.connect("postgres").batch_execute(MAKE).unwrap();
@@ -30,7 +30,7 @@ fn server(settings: &str) -> Cluster {
 
 /// An authority, a member that reaches it through the proxy, and one that reaches it directly.
 fn servers() -> (Cluster, Proxy, Cluster, Cluster) {
-    let authority = server("idgen.machine_id = 0\nidgen.is_authority = on\nidgen.grant_length = 4s");
+    let authority = server("idgen.machine_id = 0\nidgen.authority_database = postgres\nidgen.grant_length = 4s");
     let proxy = Proxy::to(&authority.socket());
     let member = |conninfo: &str| server(&format!("idgen.machine_id = -1\nidgen.authority = '{conninfo}'"));
     let (far, near) = (member(&proxy.conninfo()), member(&authority.conninfo()));
@@ -125,7 +125,7 @@ fn strict_ids_and_grants_survive_every_fault_of_the_network_and_callers_go_on_wh
         let mut goes_on = |query: &str| {
             let answer = caller.query(query, &[]);
             if let Err(error) = &answer {
-                let why: Option<String> = far.one("SELECT error FROM idgen_authority");
+                let why: Option<String> = far.one("SELECT error FROM idgen_authority()");
                 eprintln!("after {fault:?}: {error:?}, because {why:?}");
             }
             answer.is_ok()

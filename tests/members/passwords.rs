@@ -47,7 +47,7 @@ fn password_file(member: &Cluster, name: &str, password: &str) -> PathBuf {
 fn a_member_connects_with_tls_and_scram_and_no_secret_is_in_a_log_or_view() {
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let mut authority = Cluster::prepared(&format!(
-        "{IDGEN}idgen.machine_id = 0\nidgen.is_authority = on\nidgen.order = strict
+        "{IDGEN}idgen.machine_id = 0\nidgen.authority_database = postgres\nidgen.ordering = strict
          listen_addresses = '127.0.0.1'\nport = {port}
          ssl = on\nssl_cert_file = 'good.crt'\nssl_key_file = 'good.key'\nlog_connections = on"
     ));
@@ -63,11 +63,11 @@ fn a_member_connects_with_tls_and_scram_and_no_secret_is_in_a_log_or_view() {
     }
     let mut boss = authority.connection("postgres").port(port).connect(postgres::NoTls).unwrap();
     boss.batch_execute(&format!(
-        "CREATE EXTENSION idgen; CREATE ROLE shard LOGIN PASSWORD '{PASSWORD}'; SELECT idgen_allow_member('shard')"
+        "CREATE EXTENSION idgen; CREATE EXTENSION idgen_authority; CREATE ROLE shard LOGIN PASSWORD '{PASSWORD}'; SELECT idgen_authority.allow_member('shard')"
     ))
     .unwrap();
 
-    let mut member = Cluster::prepared(&format!("{IDGEN}idgen.machine_id = -1\nidgen.order = strict"));
+    let mut member = Cluster::prepared(&format!("{IDGEN}idgen.machine_id = -1\nidgen.ordering = strict"));
     let conninfo = |authority_certificate: &str, mode: &str, rest: &str| {
         let root = authority.data().join(format!("{authority_certificate}.crt"));
         format!(
@@ -97,7 +97,7 @@ fn a_member_connects_with_tls_and_scram_and_no_secret_is_in_a_log_or_view() {
         member.reconfigure(&settings);
         client.batch_execute("SET idgen.wait_timeout = '200ms'").unwrap();
         wait_until(why, || {
-            let error: Option<String> = member.one("SELECT error FROM idgen_authority");
+            let error: Option<String> = member.one("SELECT error FROM idgen_authority()");
             error.is_some_and(|error| error.contains(why))
         });
         assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
@@ -114,11 +114,11 @@ fn a_member_connects_with_tls_and_scram_and_no_secret_is_in_a_log_or_view() {
     member.configure(&format!("idgen.authority = 'host=127.0.0.1 password={WRONG} nonsense'"));
     member.start();
     wait_until("the mistake is shown", || {
-        let error: Option<String> = member.one("SELECT error FROM idgen_authority");
+        let error: Option<String> = member.one("SELECT error FROM idgen_authority()");
         error.is_some_and(|why| why.contains("cannot be read"))
     });
 
-    let view: String = member.one("SELECT string_agg(a::text, ' ') FROM idgen_authority a");
+    let view: String = member.one("SELECT string_agg(a::text, ' ') FROM idgen_authority() a");
     let mut client = member.connect("postgres");
     client.batch_execute("CREATE ROLE someone; SET ROLE someone").unwrap();
     assert!(client.query("SHOW idgen.authority", &[]).is_err(), "an ordinary user reads the connection string");

@@ -20,7 +20,7 @@ const SERVER: &str = "SELECT idgen_next()";
 #[ignore = "needs the feature faults"]
 fn no_id_comes_twice_or_late_when_a_process_is_killed_at_any_step_between_authority_and_caller() {
     let mut authority = Cluster::with_idgen(
-        "idgen.machine_id = 0\nidgen.is_authority = on\nidgen.grant_length = 2s\nidgen.max_block_size = 100",
+        "idgen.machine_id = 0\nidgen.authority_database = postgres\nidgen.grant_length = 2s\nidgen.max_block_size = 100",
     );
     let mut member = Cluster::with_idgen(&format!(
         "idgen.machine_id = -1\nidgen.max_block_size = 100\nidgen.authority = '{}'",

@@ -17,14 +17,14 @@ SELECT idgen_adopt('item', 'id');
 \pset format unaligned
 SELECT idgen_adopt('item', 'id', dry_run => true, rewrite => true);
 \pset format aligned
-SELECT count(*) FROM idgen_columns WHERE "table" = 'item'::regclass;
+SELECT count(*) FROM idgen_columns() WHERE relation = 'item'::regclass;
 SELECT count(*) FROM idgen_adopt('item', 'id', rewrite => true);
 INSERT INTO item DEFAULT VALUES;
 INSERT INTO part SELECT id, id FROM item;
 SELECT idgen_timestamp(id) > now() - interval '1 hour' AS is_of_idgen FROM item;
 SELECT attrelid::regclass, attname, atttypid::regtype FROM pg_attribute
 WHERE attrelid IN ('item'::regclass, 'part'::regclass) AND attnum > 0 ORDER BY 1, 2;
-SELECT * FROM idgen_columns WHERE "table" = 'item'::regclass;
+SELECT * FROM idgen_columns() WHERE relation = 'item'::regclass;
 SHOW lock_timeout;
 
 -- Its sequence stayed, and goes on above the ids.
@@ -74,9 +74,9 @@ CREATE TABLE parent (id bigserial);
 CREATE TABLE child () INHERITS (parent);
 CREATE TABLE grandchild (id bigint GENERATED ALWAYS AS IDENTITY) INHERITS (child);
 SELECT count(*) FROM idgen_adopt('parent', 'id');
-SELECT "table", "column" FROM idgen_columns
-WHERE "table" IN ('parted'::regclass, 'parted_0'::regclass, 'parent'::regclass, 'child'::regclass, 'grandchild'::regclass)
-ORDER BY "table"::text;
+SELECT relation, column_name FROM idgen_columns()
+WHERE relation IN ('parted'::regclass, 'parted_0'::regclass, 'parent'::regclass, 'child'::regclass, 'grandchild'::regclass)
+ORDER BY relation::text;
 SELECT idgen_abandon('child', 'id');
 SELECT count(*) FROM idgen_abandon('parent', 'id');
 SELECT count(*) FROM idgen_abandon('parted', 'id');
@@ -134,7 +134,7 @@ CREATE TABLE "it's; $idgen$ ""odd" ("a'b; c" bigint);
 CREATE FUNCTION idgen_next() RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint';
 CREATE FUNCTION format(text, name, regclass) RETURNS text LANGUAGE sql AS $$SELECT 'DROP SCHEMA adopt CASCADE'$$;
 SELECT count(*) FROM idgen_adopt('"it''s; $idgen$ ""odd"', 'a''b; c');
-SELECT * FROM idgen_columns WHERE "table" = '"it''s; $idgen$ ""odd"'::regclass;
+SELECT * FROM idgen_columns() WHERE relation = '"it''s; $idgen$ ""odd"'::regclass;
 SELECT count(*) FROM idgen_abandon('"it''s; $idgen$ ""odd"', 'a''b; c', 'by default', dry_run => true);
 
 SET client_min_messages = warning;

@@ -7,7 +7,7 @@ SET search_path = c, public;
 CREATE FUNCTION value(counter regclass) RETURNS bigint LANGUAGE sql AS $$ SELECT idgen_sequence(idgen_next(counter), counter) $$;
 
 SELECT idgen_create_generator('counter', 'counter', flush_every => 50);
-SELECT definition, flush_every, epoch, ends, tick, per_second FROM idgen_generators WHERE generator = 'counter'::regclass;
+SELECT definition, flush_every, epoch, ends, tick, per_second FROM idgen_generators() WHERE generator = 'counter'::regclass;
 SELECT value('counter'), value('counter'), value('counter');
 SELECT machine = current_setting('idgen.machine_id')::int AS machine, at, backend, sequence
 FROM idgen_decode(idgen_next('counter'), 'counter');
@@ -112,7 +112,7 @@ SELECT idgen_sequence(id, 'ends') - (1::bigint << 53) AS before_the_end FROM idg
 SELECT value('ends');
 SELECT value('ends');
 SELECT * FROM idgen_next_many('ends', 10);
-SELECT used > 0.99 AS used FROM idgen_generators WHERE generator = 'ends'::regclass;
+SELECT used > 0.99 AS used FROM idgen_generators() WHERE generator = 'ends'::regclass;
 -- The largest block there is.
 SELECT idgen_create_generator('large', 'counter', flush_every => 2147483648);
 SELECT value('large'), value('large');

@@ -7,20 +7,20 @@ CREATE SCHEMA gen;
 SET search_path = gen, public;
 
 -- Every preset makes a generator, whose ids are distinct and increasing and decode to now.
-SELECT idgen_create_generator(preset, preset) FROM idgen_presets ORDER BY preset COLLATE "C";
-SELECT count(*) = (SELECT count(*) FROM idgen_presets) AS all
-FROM idgen_generators JOIN pg_class ON pg_class.oid = generator WHERE relnamespace = 'gen'::regnamespace;
+SELECT idgen_create_generator(preset, preset) FROM idgen_presets() ORDER BY preset COLLATE "C";
+SELECT count(*) = (SELECT count(*) FROM idgen_presets()) AS all
+FROM idgen_generators() JOIN pg_class ON pg_class.oid = generator WHERE relnamespace = 'gen'::regnamespace;
 CREATE TABLE taken AS SELECT preset, n, id
-FROM idgen_presets, LATERAL (SELECT row_number() OVER () AS n, id FROM idgen_next_many(preset::regclass, 20) AS id) AS ids;
+FROM idgen_presets(), LATERAL (SELECT row_number() OVER () AS n, id FROM idgen_next_many(preset::regclass, 20) AS id) AS ids;
 SELECT preset, count(DISTINCT id), bool_and(id > before) AS increasing, bool_and(id BETWEEN 0 AND max_id) AS fits
 FROM (SELECT *, lag(id, 1, -1::bigint) OVER (PARTITION BY preset ORDER BY n) AS before FROM taken) AS ids
-JOIN idgen_generators ON generator = preset::regclass
+JOIN idgen_generators() ON generator = preset::regclass
 GROUP BY preset ORDER BY preset COLLATE "C";
 SELECT preset, abs(extract(epoch FROM clock_timestamp() - at)) < 60 AS of_now,
     machine = CASE WHEN definition ~ 'machine' THEN current_setting('idgen.machine_id')::int ELSE 0 END AS of_this_machine,
     backend = CASE WHEN definition ~ 'backend'
         THEN idgen_backend(idgen_next(preset::regclass), preset::regclass) ELSE 0 END AS of_this_session
-FROM taken JOIN idgen_generators ON generator = preset::regclass, LATERAL idgen_decode(id, preset::regclass)
+FROM taken JOIN idgen_generators() ON generator = preset::regclass, LATERAL idgen_decode(id, preset::regclass)
 WHERE n = 1 ORDER BY preset COLLATE "C";
 SELECT bool_and(id BETWEEN idgen_min_id(idgen_timestamp(id, preset::regclass), preset::regclass)
     AND idgen_max_id(idgen_timestamp(id, preset::regclass), preset::regclass)) AS within
@@ -28,22 +28,22 @@ FROM taken WHERE preset <> 'counter';
 SELECT preset, id = max(id) OVER (PARTITION BY preset) AS last, idgen_next(preset::regclass) > id AS above
 FROM taken WHERE n = 20 ORDER BY preset COLLATE "C";
 SELECT generator, definition, epoch, ends, tick, per_second, max_id, flush_every, used BETWEEN 0 AND 1 AS used
-FROM idgen_generators JOIN pg_class ON pg_class.oid = generator WHERE relnamespace = 'gen'::regnamespace
+FROM idgen_generators() JOIN pg_class ON pg_class.oid = generator WHERE relnamespace = 'gen'::regnamespace
 ORDER BY relname COLLATE "C";
 -- What is exact in JavaScript.
-SELECT max_id <= (1::bigint << 53) - 1 AS exact FROM idgen_generators
+SELECT max_id <= (1::bigint << 53) - 1 AS exact FROM idgen_generators()
 WHERE generator IN ('js_safe'::regclass, 'timestamp_machine'::regclass);
 DROP TABLE taken;
 
 -- With own bits, epoch and tick.
 SELECT idgen_create_generator('own', timestamp_bits => 35, machine_bits => 8, sequence_bits => 20,
     epoch => '2020-01-01 00:00:00+00', tick => '100 ms');
-SELECT definition, epoch, ends, tick, per_second, max_id FROM idgen_generators WHERE generator = 'own'::regclass;
+SELECT definition, epoch, ends, tick, per_second, max_id FROM idgen_generators() WHERE generator = 'own'::regclass;
 SELECT * FROM idgen_decode((1 << 28) | (3 << 20) | 7, 'own');
 SELECT idgen_min_id('2020-01-01 00:00:00.15', 'own'), idgen_max_id('2020-01-01 00:00:00.1', 'own');
 SELECT idgen_next('own') < idgen_next('own') AS increasing;
 SELECT idgen_create_generator('no_machine', timestamp_bits => 45, sequence_bits => 18, tick => '0.25 ms');
-SELECT definition, per_second FROM idgen_generators WHERE generator = 'no_machine'::regclass;
+SELECT definition, per_second FROM idgen_generators() WHERE generator = 'no_machine'::regclass;
 SELECT idgen_next('no_machine') < idgen_next('no_machine') AS increasing;
 SELECT idgen_create_generator('short', timestamp_bits => 20, machine_bits => 4, tick => '1 s');
 SELECT idgen_next('short');
@@ -134,7 +134,7 @@ SELECT count(DISTINCT id), min(id) > :before AS above FROM tab;
 SELECT idgen_next('gen2.renamed') > max(id) AS above FROM tab;
 ALTER SCHEMA gen2 RENAME TO gen3;
 SELECT idgen_next('gen3.renamed') > max(id) AS above FROM tab;
-SELECT generator FROM idgen_generators WHERE generator = 'gen3.renamed'::regclass;
+SELECT generator FROM idgen_generators() WHERE generator = 'gen3.renamed'::regclass;
 -- A default keeps its generator from being dropped.
 DROP SEQUENCE gen3.renamed;
 DROP SEQUENCE gen3.renamed CASCADE;

@@ -136,7 +136,7 @@ SELECT machine_id = current_setting('idgen.machine_id')::int AS machine, last_ti
     horizon > last_timestamp AS covered, horizon_moves > 0 AS moves, worker_pid > 0 AS worker,
     abs(extract(epoch FROM effective_clock - clock_timestamp())) < 60 AS clock,
     clock_held = interval '0' AS held, horizon_waits >= 0 AS waits, loan_sleeps >= 0 AS sleeps, clock_steps >= 0 AS steps
-FROM idgen_status;
+FROM idgen_status();
 
 -- Settings: a session says how long it waits, and nothing else.
 SET idgen.wait_timeout = '1s';

@@ -1,20 +1,18 @@
--- The extension is installed in a schema of its choice, upgraded, and removed without a trace.
+-- The extension is installed in a schema of its choice, and removed without a trace.
 SET client_min_messages = warning;
 DROP EXTENSION IF EXISTS idgen CASCADE;
 CREATE SCHEMA elsewhere;
-CREATE EXTENSION idgen SCHEMA elsewhere VERSION '0.1.0';
-CREATE TABLE elsewhere.t (id bigint DEFAULT elsewhere.idgen_next() PRIMARY KEY);
-INSERT INTO elsewhere.t DEFAULT VALUES;
-SELECT count(*) FROM pg_proc WHERE proname = 'idgen_create_generator';
-ALTER EXTENSION idgen UPDATE;
+CREATE EXTENSION idgen SCHEMA elsewhere;
 SELECT extversion = (SELECT default_version FROM pg_available_extensions WHERE name = 'idgen') AS newest
 FROM pg_extension WHERE extname = 'idgen';
+CREATE TABLE elsewhere.t (id bigint DEFAULT elsewhere.idgen_next() PRIMARY KEY);
+INSERT INTO elsewhere.t DEFAULT VALUES;
 INSERT INTO elsewhere.t DEFAULT VALUES;
 SELECT count(*), max(id) > min(id) AS ordered FROM elsewhere.t;
 SELECT elsewhere.idgen_create_generator('elsewhere.g', 'snowflake');
 SELECT at IS NOT NULL AS at, machine, backend, sequence IS NOT NULL AS sequence
 FROM elsewhere.idgen_decode(elsewhere.idgen_next('elsewhere.g'), 'elsewhere.g');
-SELECT generator, definition, used BETWEEN 0 AND 1 AS used FROM elsewhere.idgen_generators;
+SELECT generator, definition, used BETWEEN 0 AND 1 AS used FROM elsewhere.idgen_generators();
 DROP EXTENSION idgen;
 DROP TABLE elsewhere.t;
 DROP EXTENSION idgen;
@@ -31,11 +29,20 @@ WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
     AND (obj_description(objid, classid::regclass::name) IS NULL
         OR (pg_identify_object(classid, objid, 0)).identity NOT LIKE 'public.idgen\_%')
 ORDER BY 1;
-SELECT attrelid::regclass AS view, attname AS column
-FROM pg_attribute
-WHERE attrelid IN ('idgen_status'::regclass, 'idgen_generators'::regclass) AND attnum > 0
-    AND col_description(attrelid, attnum) IS NULL
-ORDER BY 1, 2;
+
+-- Functions, and nothing else: no table, view, sequence or type.
+SELECT classid::regclass AS kind, count(*) > 0 AS some FROM pg_depend
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'idgen')
+GROUP BY 1;
+-- The book is elsewhere: in the one database that is an authority's.
+CREATE EXTENSION idgen_authority;
+SELECT pg_describe_object(classid, objid, 0) AS object, obj_description(objid, classid::regclass::name) IS NOT NULL AS commented
+FROM pg_depend
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+    AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'idgen_authority')
+ORDER BY pg_describe_object(classid, objid, 0) COLLATE "C";
+DROP EXTENSION idgen_authority;
 
 -- Giving out is volatile, reading an id is immutable, and both may run in parallel workers.
 SELECT oid::regprocedure, provolatile AS volatile, proparallel AS parallel, proisstrict AS strict

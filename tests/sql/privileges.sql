@@ -13,10 +13,10 @@ SELECT idgen_next() > 0 AS given, count(*) FROM idgen_next_many(3);
 SELECT idgen_machine(0), idgen_timestamp(0) = '2025-01-01 00:00:00+00' AS epoch;
 SELECT idgen_accept_clock();
 SELECT idgen_raise_horizon('2025-01-01');
-SELECT count(*) FROM idgen_status;
+SELECT count(*) FROM idgen_status();
 SELECT count(*) FROM idgen_status();
 SET ROLE regress_idgen_monitor;
-SELECT count(*) FROM idgen_status;
+SELECT count(*) FROM idgen_status();
 SELECT idgen_accept_clock();
 
 -- A generator belongs to who made it, and USAGE or UPDATE on its sequence opens it for others, as for nextval().
@@ -42,8 +42,8 @@ SET ROLE regress_idgen_other;
 SELECT idgen_next('s.g') > 0 AS given, idgen_sequence(idgen_next('s.c'), 's.c');
 -- Reading ids and the list of generators needs no privilege.
 SELECT idgen_machine(0, 's.g'), idgen_sequence(0, 's.c');
-SELECT count(*) FROM idgen_generators WHERE generator IN ('s.g'::regclass, 's.c'::regclass);
-SELECT count(*) > 0 AS presets FROM idgen_presets;
+SELECT count(*) FROM idgen_generators() WHERE generator IN ('s.g'::regclass, 's.c'::regclass);
+SELECT count(*) > 0 AS presets FROM idgen_presets();
 -- A revoked privilege ends at once, also for a session that has used it.
 RESET ROLE;
 REVOKE ALL ON SEQUENCE s.g, s.c FROM regress_idgen_other;
@@ -101,9 +101,9 @@ SELECT idgen_next('public.evil_g') IS NULL, idgen_sequence(idgen_next('public.ev
 SELECT count(*) > 0 AS done FROM idgen_adopt('public.evil_rows', 'id');
 SELECT count(*) > 0 AS done FROM idgen_abandon('public.evil_rows', 'id');
 SELECT count(*) > 0 AS done FROM idgen_create_partitions('public.evil_parts', '2026-01-01', '2026-03-01', '1 month');
-SELECT count(*) > 0 AS listed FROM idgen_generators;
-SELECT count(*) >= 0 AS listed FROM idgen_columns;
-SELECT count(*) FROM idgen_status;
+SELECT count(*) > 0 AS listed FROM idgen_generators();
+SELECT count(*) >= 0 AS listed FROM idgen_columns();
+SELECT count(*) FROM idgen_status();
 SELECT count(*) >= 0 AS looked FROM idgen_doctor();
 SELECT idgen_from_text(idgen_to_text(5)), idgen_from_uuid(idgen_to_uuid(5)), idgen_min_id('2026-01-01+00'), idgen_next_uuid() IS NULL;
 RESET search_path;

@@ -4,7 +4,7 @@ CREATE EXTENSION IF NOT EXISTS idgen;
 SET TimeZone = 'UTC';
 CREATE SCHEMA published;
 SET search_path = published, public;
-SELECT idgen_create_generator(preset, preset) FROM idgen_presets
+SELECT idgen_create_generator(preset, preset) FROM idgen_presets()
 WHERE preset IN ('twitter', 'discord', 'instagram', 'sonyflake', 'pgedge') ORDER BY preset;
 
 CREATE TABLE known (preset regclass, id bigint, at timestamptz, machine int, sequence bigint, source text);

@@ -66,7 +66,7 @@ fn a_leap_of_years_is_contained_while_running_and_at_a_start() {
         machine_wall(call.begin) - 60 * SECOND..=machine_wall(call.end) + 5 * SECOND
     };
     check(&history, &crate::harness::checker::Rules { machine: true, honest: Some(&near) }).assert_clean();
-    assert!(cluster.one::<bool>("SELECT clock_held > interval '9 years' FROM idgen_status"));
+    assert!(cluster.one::<bool>("SELECT clock_held > interval '9 years' FROM idgen_status()"));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn before_the_epoch_there_is_an_error_and_after_the_end_of_the_layout_too() {
         assert_refused(&mut client, NEXT, code.clone(), "clock");
         assert_refused(&mut client, "SELECT idgen_next_many(5)", code, "clock");
         assert!(monotonic() - began < SECOND);
-        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM idgen_status"), 1);
+        assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM idgen_status()"), 1);
         cluster.stop(Mode::Fast);
     }
 }

@@ -129,7 +129,7 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_is_promoted_in_the_middle_o
     let mut load = Load::start(&primary, &history, "a", 2, "INSERT INTO t DEFAULT VALUES RETURNING id");
     load.add(&primary, &history, "a", "postgres", 1, "SELECT idgen_next_many(1000)");
     load.flow(200);
-    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status");
+    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status()");
     let before = moves();
     wait_until("the horizon has moved", || moves() > before + 2);
     asynchronous(&standby);
@@ -157,7 +157,7 @@ fn a_standby_that_lost_the_primary_long_before_and_is_promoted_an_hour_behind_is
     standby.stop(Mode::Fast);
     let history = History::new();
     let load = Load::start(&primary, &history, "a", 2, NEXT);
-    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status");
+    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status()");
     let before = moves();
     wait_until("the horizon has moved far without the standby", || moves() >= before + 6);
     primary.kill();

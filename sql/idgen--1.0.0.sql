@@ -1,9 +1,77 @@
--- complain if script is sourced in psql rather than by ALTER EXTENSION
-\echo Use "ALTER EXTENSION idgen UPDATE TO '0.2.0'" to load this file. \quit
+-- complain if script is sourced in psql rather than by CREATE EXTENSION
+\echo Use "CREATE EXTENSION idgen" to load this file. \quit
+
+-- Functions only: nothing that a dump, a publication or a schema tool could trip over. Whoever may create objects in the
+-- schema of the extension must not be able to put in their own: every body names the extension's schema, or finds names
+-- and operators in pg_catalog alone.
+
+-- Giving out ids.
+
+CREATE FUNCTION idgen_next() RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_next_wrapper';
+COMMENT ON FUNCTION idgen_next() IS
+'the next id of this server: unique over all servers with different machine ids, greater than every id it gave before, durable before it is visible';
+
+CREATE FUNCTION idgen_next_many(n integer) RETURNS SETOF bigint
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE ROWS 1000
+AS 'MODULE_PATHNAME', 'idgen_next_many_wrapper';
+COMMENT ON FUNCTION idgen_next_many(integer) IS
+'n ids of this server, increasing, each as if from idgen_next()';
+
+CREATE FUNCTION idgen_next_uuid() RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_next_uuid_wrapper';
+COMMENT ON FUNCTION idgen_next_uuid() IS
+'the next UUID of version 7 of this server: unique and increasing as what idgen_next() gives; milliseconds since 1970, sequence, machine id, 52 random bits';
+
+-- Reading ids. These need no preload, and none of them depends on a setting, so that they may stand in indexes and
+-- prune partitions.
+
+CREATE FUNCTION idgen_timestamp(id bigint) RETURNS timestamptz
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_timestamp_wrapper';
+COMMENT ON FUNCTION idgen_timestamp(bigint) IS
+'when the id was given out, to the millisecond';
+
+CREATE FUNCTION idgen_machine(id bigint) RETURNS integer
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_machine_wrapper';
+COMMENT ON FUNCTION idgen_machine(bigint) IS
+'the machine id of the server that gave the id out';
+
+CREATE FUNCTION idgen_sequence(id bigint) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_sequence_wrapper';
+COMMENT ON FUNCTION idgen_sequence(bigint) IS
+'the number of the id within its millisecond';
+
+CREATE FUNCTION idgen_decode(id bigint, OUT "at" timestamptz, OUT machine integer, OUT sequence bigint)
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT @extschema@.idgen_timestamp(id), @extschema@.idgen_machine(id), @extschema@.idgen_sequence(id);
+END;
+COMMENT ON FUNCTION idgen_decode(bigint) IS
+'all that an id says: when, on which machine, and its number within the millisecond';
+
+CREATE FUNCTION idgen_min_id("at" timestamptz) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_min_id_wrapper';
+COMMENT ON FUNCTION idgen_min_id(timestamptz) IS
+'the smallest id of that millisecond on any machine: id >= idgen_min_id(t) is everything since t';
+
+CREATE FUNCTION idgen_max_id("at" timestamptz) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_max_id_wrapper';
+COMMENT ON FUNCTION idgen_max_id(timestamptz) IS
+'the largest id of that millisecond on any machine: id <= idgen_max_id(t) is everything up to t';
 
 -- Generators: a layout of one's own, or a published one, each behind a sequence that carries its name and privileges.
 
-CREATE VIEW idgen_presets(preset, definition, purpose) AS VALUES
+CREATE FUNCTION idgen_presets(OUT preset text, OUT definition text, OUT purpose text) RETURNS SETOF record
+LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 11
+BEGIN ATOMIC
+VALUES
     ('timestamp', 'timestamp:63 epoch:0 tick:1',
      'microseconds since 1970; one server, no machine id'),
     ('timestamp_machine', 'timestamp:41 machine:10 epoch:1735689600000000 tick:1000',
@@ -26,16 +94,17 @@ CREATE VIEW idgen_presets(preset, definition, purpose) AS VALUES
      'continues Discord snowflakes: milliseconds since 2015, worker and process, increment'),
     ('pgedge', 'timestamp:41 machine:10 sequence:12 epoch:1672531200000000 tick:1000',
      'continues ids of the pgEdge snowflake extension from 1.2 on: milliseconds since 2023, node, count');
-COMMENT ON VIEW idgen_presets IS
+END;
+COMMENT ON FUNCTION idgen_presets() IS
 'the layouts that idgen_create_generator() knows by name: fields from the highest bits down, epoch and tick in microseconds';
-GRANT SELECT ON idgen_presets TO PUBLIC;
 
 CREATE FUNCTION idgen_create_generator(
     name text, preset text DEFAULT NULL,
     timestamp_bits integer DEFAULT NULL, machine_bits integer DEFAULT 0,
     backend_bits integer DEFAULT 0, sequence_bits integer DEFAULT 0,
     epoch timestamptz DEFAULT '2025-01-01 00:00:00+00', tick interval DEFAULT '1 ms',
-    flush_every bigint DEFAULT NULL, schema name DEFAULT current_schema()) RETURNS regclass
+    flush_every bigint DEFAULT NULL, schema name DEFAULT pg_catalog.current_schema(),
+    ordering text DEFAULT 'server') RETURNS regclass
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -53,13 +122,13 @@ BEGIN
     IF (preset IS NULL) = (timestamp_bits IS NULL) THEN
         RAISE invalid_parameter_value USING
             MESSAGE = 'a generator needs either a preset or timestamp_bits',
-            HINT = 'SELECT * FROM idgen_presets shows the presets.';
+            HINT = 'SELECT * FROM idgen_presets() shows the presets.';
     ELSIF preset IS NOT NULL THEN
-        SELECT p.definition INTO definition FROM @extschema@.idgen_presets p WHERE p.preset = $2;
+        SELECT p.definition INTO definition FROM @extschema@.idgen_presets() p WHERE p.preset = $2;
         IF NOT FOUND THEN
             RAISE invalid_parameter_value USING
                 MESSAGE = format('there is no preset "%s"', preset),
-                HINT = 'SELECT * FROM idgen_presets shows the presets.';
+                HINT = 'SELECT * FROM idgen_presets() shows the presets.';
         END IF;
     ELSE
         definition := format('timestamp:%s%s%s%s epoch:%s tick:%s', timestamp_bits,
@@ -77,6 +146,13 @@ BEGIN
         END IF;
         definition := regexp_replace(definition, 'flush:\d+', 'flush:' || flush_every);
     END IF;
+    IF ordering = 'block' THEN
+        -- What is dense over all servers has no machine id.
+        definition := regexp_replace(definition, '^counter:53 machine:10', 'counter:63');
+    END IF;
+    IF ordering <> 'server' AND definition NOT LIKE '% order:%' THEN
+        definition := definition || ' order:' || ordering;
+    END IF;
     IF is_counter THEN
         EXECUTE format('CREATE SEQUENCE %s MAXVALUE %s NO CYCLE', sequence,
             (2::numeric ^ substring(definition FROM 'counter:(\d+)')::int)::numeric(20) - 1);
@@ -89,8 +165,8 @@ BEGIN
     RETURN sequence::regclass;
 END;
 $$;
-COMMENT ON FUNCTION idgen_create_generator(text, text, integer, integer, integer, integer, timestamptz, interval, bigint, name) IS
-'makes a generator: a sequence that is dropped, renamed, granted and dumped as any other, whose ids idgen_next(generator) gives; by preset, or by bits from the highest down, epoch and tick';
+COMMENT ON FUNCTION idgen_create_generator(text, text, integer, integer, integer, integer, timestamptz, interval, bigint, name, text) IS
+'makes a generator: a sequence that is dropped, renamed, granted and dumped as any other, whose ids idgen_next(generator) gives; by preset, or by bits from the highest down, epoch and tick; ordering is server, gossip, strict or, for a counter, block';
 
 CREATE FUNCTION idgen_next(generator regclass) RETURNS bigint
 LANGUAGE c VOLATILE STRICT PARALLEL SAFE
@@ -154,15 +230,28 @@ CREATE FUNCTION idgen_decode(id bigint, generator regclass,
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
     -- The condition inside the call: PostgreSQL 18 evaluates a call with known arguments beforehand, whatever is around it.
-    SELECT idgen_timestamp(CASE WHEN d.epoch IS NOT NULL THEN id END, generator),
-        idgen_machine(id, generator), idgen_backend(id, generator), idgen_sequence(id, generator)
-    FROM idgen_definition(generator) d;
+    SELECT @extschema@.idgen_timestamp(CASE WHEN d.epoch IS NOT NULL THEN id END, generator),
+        @extschema@.idgen_machine(id, generator), @extschema@.idgen_backend(id, generator), @extschema@.idgen_sequence(id, generator)
+    FROM @extschema@.idgen_definition(generator) d;
 END;
 COMMENT ON FUNCTION idgen_decode(bigint, regclass) IS
 'all that an id of the generator says';
 
-CREATE VIEW idgen_generators AS
-    SELECT l.objoid::regclass AS generator, d.definition, d.epoch, d.ends, d.tick, d.per_second, d.max_id, d.flush_every,
+CREATE FUNCTION idgen_generators(
+    OUT generator regclass,
+    OUT definition text, -- the fields from the highest bits down, epoch and tick in microseconds
+    OUT epoch timestamptz, -- where its time begins, null for a counter
+    OUT ends timestamptz, -- when its timestamps run out, null for a counter or past the end of timestamptz
+    OUT tick interval, -- how long one timestamp lasts
+    OUT per_second double precision, -- how many ids a second each server can give out, sustained; null for a counter
+    OUT max_id bigint, -- the largest id that it can give out
+    OUT flush_every bigint, -- of a counter: how many values are made durable at once
+    OUT used double precision -- the share of its timestamps or values that is behind it; of a counter only for who may use it
+) RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT l.objoid::regclass, d.definition, d.epoch, d.ends, d.tick, d.per_second, d.max_id, d.flush_every,
         CASE WHEN d.epoch IS NOT NULL
             THEN extract(epoch FROM now() - d.epoch) / extract(epoch FROM d.ends - d.epoch)
             WHEN has_sequence_privilege(l.objoid, 'USAGE, SELECT')
@@ -170,39 +259,76 @@ CREATE VIEW idgen_generators AS
             THEN CASE WHEN has_sequence_privilege(l.objoid, 'USAGE, SELECT')
                 THEN coalesce(pg_sequence_last_value(l.objoid::regclass), 0) END
                 / (2::double precision ^ substring(d.definition FROM 'counter:(\d+)')::int)
-        END AS used
-    FROM pg_seclabel l, idgen_definition(l.objoid::regclass) d
+        END
+    FROM pg_seclabel l, @extschema@.idgen_definition(l.objoid::regclass) d
     WHERE l.provider = 'idgen' AND l.classoid = 'pg_class'::regclass AND l.objsubid = 0;
-COMMENT ON VIEW idgen_generators IS 'the generators of this database';
-COMMENT ON COLUMN idgen_generators.generator IS 'its sequence';
-COMMENT ON COLUMN idgen_generators.definition IS 'the fields from the highest bits down, epoch and tick in microseconds';
-COMMENT ON COLUMN idgen_generators.epoch IS 'where its time begins, null for a counter';
-COMMENT ON COLUMN idgen_generators.ends IS 'when its timestamps run out, null for a counter or past the end of timestamptz';
-COMMENT ON COLUMN idgen_generators.tick IS 'how long one timestamp lasts';
-COMMENT ON COLUMN idgen_generators.per_second IS 'how many ids a second each server can give out, sustained; null for a counter';
-COMMENT ON COLUMN idgen_generators.max_id IS 'the largest id that it can give out';
-COMMENT ON COLUMN idgen_generators.flush_every IS 'of a counter: how many values are made durable at once';
-COMMENT ON COLUMN idgen_generators.used IS 'the share of its timestamps or values that is behind it; of a counter only for who may use it';
-GRANT SELECT ON idgen_generators TO PUBLIC;
+$$;
+COMMENT ON FUNCTION idgen_generators() IS 'the generators of this database';
+
+-- Other forms.
+
+CREATE FUNCTION idgen_to_text(id bigint) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_to_text_wrapper';
+COMMENT ON FUNCTION idgen_to_text(bigint) IS
+'the id in 13 characters that sort as the ids do: base32 as Crockford has it, nothing that is mistaken for something else';
+
+CREATE FUNCTION idgen_from_text("text" text) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_from_text_wrapper';
+COMMENT ON FUNCTION idgen_from_text(text) IS
+'the id of such a text; small letters, I and L for 1, O for 0, and hyphens anywhere are read as well';
+
+CREATE FUNCTION idgen_to_uuid(id bigint) RETURNS uuid
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_to_uuid_wrapper';
+COMMENT ON FUNCTION idgen_to_uuid(bigint) IS
+'the id as a UUID of version 8 that sorts as the ids do, for columns and interfaces that want a UUID';
+
+CREATE FUNCTION idgen_from_uuid(uuid uuid) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_from_uuid_wrapper';
+COMMENT ON FUNCTION idgen_from_uuid(uuid) IS
+'the id of which idgen_to_uuid() made the UUID; any other UUID is refused';
+
+-- These depend on the setting idgen.opaque_key.
+
+CREATE FUNCTION idgen_to_opaque(id bigint) RETURNS text
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_to_opaque_wrapper';
+COMMENT ON FUNCTION idgen_to_opaque(bigint) IS
+'the id in 13 characters that show neither when it was made nor how many there are, for public URLs; obscurity, not encryption: whoever may call idgen_from_opaque() can read it, and it proves nothing';
+
+CREATE FUNCTION idgen_from_opaque("text" text) RETURNS bigint
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_from_opaque_wrapper';
+COMMENT ON FUNCTION idgen_from_opaque(text) IS
+'the id of which idgen_to_opaque() made the text with the same key; of texts that it did not make about half are refused';
 
 -- Way in, way out.
 
-CREATE VIEW idgen_columns AS
-    SELECT e.adrelid::regclass AS "table", a.attname AS "column", a.atttypid::regtype AS type,
+CREATE FUNCTION idgen_columns(
+    OUT relation regclass, OUT column_name name, OUT type regtype,
+    OUT generator regclass -- null for the server's own
+) RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT e.adrelid::regclass, a.attname, a.atttypid::regtype,
         (SELECT s.oid::regclass FROM pg_depend d, pg_class s
             WHERE d.classid = f.classid AND d.objid = f.objid
-                AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid AND s.relkind = 'S' LIMIT 1) AS generator
+                AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid AND s.relkind = 'S' LIMIT 1)
     FROM pg_depend f, pg_attrdef e, pg_attribute a
     WHERE f.classid = 'pg_attrdef'::regclass AND f.objid = e.oid AND f.refclassid = 'pg_proc'::regclass
-        AND f.refobjid IN ('idgen_next()'::regprocedure, 'idgen_next(regclass)'::regprocedure)
+        AND f.refobjid IN ('@extschema@.idgen_next()'::regprocedure, '@extschema@.idgen_next(regclass)'::regprocedure)
         AND a.attrelid = e.adrelid AND a.attnum = e.adnum;
-COMMENT ON VIEW idgen_columns IS
-'the columns whose default is idgen_next(), each with its generator, null for the server''s own';
-GRANT SELECT ON idgen_columns TO PUBLIC;
+$$;
+COMMENT ON FUNCTION idgen_columns() IS
+'the columns whose default is idgen_next(), each with its generator';
 
 -- The settings of the functions below make what their statements set end with them.
 
-CREATE FUNCTION idgen_adopt("table" regclass, "column" name, generator regclass DEFAULT NULL,
+CREATE FUNCTION idgen_adopt(relation regclass, column_name name, generator regclass DEFAULT NULL,
     dry_run boolean DEFAULT false, rewrite boolean DEFAULT false,
     lock_timeout interval DEFAULT '500 ms') RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
@@ -225,20 +351,20 @@ DECLARE
     found record;
 BEGIN
     SELECT a.* INTO key FROM pg_attribute a
-    WHERE a.attrelid = idgen_adopt."table" AND a.attname = idgen_adopt."column" AND a.attnum > 0;
+    WHERE a.attrelid = idgen_adopt.relation AND a.attname = idgen_adopt.column_name AND a.attnum > 0;
     IF key IS NULL THEN
         RAISE undefined_column USING
-            MESSAGE = format('column "%s" of table "%s" does not exist', "column", "table"),
+            MESSAGE = format('column "%s" of table "%s" does not exist', column_name, relation),
             HINT = 'The second argument is the name of the key''s column.';
     ELSIF key.attinhcount > 0 THEN
         RAISE object_not_in_prerequisite_state USING
-            MESSAGE = format('column "%s" of table "%s" is inherited', "column", "table"),
+            MESSAGE = format('column "%s" of table "%s" is inherited', column_name, relation),
             HINT = (SELECT format('Call this for "%s": its partitions and children are included.', i.inhparent::regclass)
-                FROM pg_inherits i WHERE i.inhrelid = idgen_adopt."table" ORDER BY i.inhseqno LIMIT 1);
+                FROM pg_inherits i WHERE i.inhrelid = idgen_adopt.relation ORDER BY i.inhseqno LIMIT 1);
     ELSIF key.atttypid NOT IN ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) THEN
         RAISE datatype_mismatch USING
             MESSAGE = format('column "%s" of table "%s" is of type %s',
-                "column", "table", format_type(key.atttypid, key.atttypmod)),
+                column_name, relation, format_type(key.atttypid, key.atttypmod)),
             HINT = 'Only a column of an integer type can have ids of idgen.';
     END IF;
     PERFORM @extschema@.idgen_definition(generator);
@@ -281,7 +407,7 @@ BEGIN
 
     IF narrow IS NOT NULL AND NOT rewrite THEN
         RAISE datatype_mismatch USING
-            MESSAGE = format('column "%s" of table "%s", or one that refers to it, is too narrow for ids', "column", "table"),
+            MESSAGE = format('column "%s" of table "%s", or one that refers to it, is too narrow for ids', column_name, relation),
             DETAIL = format('To become bigint, %s (%s with partitions and indexes) must be rewritten, '
                 'indexes and foreign keys be made anew, and nobody can read or write meanwhile.',
                 array_to_string(narrow, ', '), pg_size_pretty(narrow_size)),
@@ -306,7 +432,7 @@ BEGIN
     LOOP
         IF found.is_identity AND found.users IS NOT NULL THEN
             RAISE dependent_objects_still_exist USING
-                MESSAGE = format('sequence "%s" of column "%s" is also used elsewhere', found.sequence, "column"),
+                MESSAGE = format('sequence "%s" of column "%s" is also used elsewhere', found.sequence, column_name),
                 DETAIL = format('It would be dropped with the identity, and is in the default of %s.', found.users),
                 HINT = 'Give these another default first.';
         ELSIF found.users IS NOT NULL THEN
@@ -319,18 +445,18 @@ BEGIN
     FOR found IN
         SELECT DISTINCT coalesce(r.rolname, 'public') AS role
         FROM pg_class c, aclexplode(c.relacl) p LEFT JOIN pg_roles r ON r.oid = p.grantee
-        WHERE c.oid = idgen_adopt."table" AND p.privilege_type = 'INSERT'
+        WHERE c.oid = idgen_adopt.relation AND p.privilege_type = 'INSERT'
             AND NOT has_sequence_privilege(coalesce(r.rolname, 'public'), generator, 'USAGE, UPDATE')
     LOOP
         RAISE WARNING USING
-            MESSAGE = format('role "%s" may insert into "%s" but not use "%s"', found.role, "table", generator),
+            MESSAGE = format('role "%s" may insert into "%s" but not use "%s"', found.role, relation, generator),
             HINT = format('GRANT USAGE ON SEQUENCE %s TO %I;', generator, found.role);
     END LOOP;
 
     IF EXISTS (SELECT FROM pg_partitioned_table p WHERE p.partrelid = key.attrelid AND p.partstrat = 'r'
             AND p.partattrs[0] = key.attnum AND p.partdefid = 0) THEN
         RAISE WARNING USING
-            MESSAGE = format('table "%s" has no default partition, and new ids may be above all partitions', "table"),
+            MESSAGE = format('table "%s" has no default partition, and new ids may be above all partitions', relation),
             HINT = 'idgen_create_partitions() makes partitions for them.';
     END IF;
 
@@ -338,7 +464,7 @@ BEGIN
             format('SET LOCAL lock_timeout = %L', round(extract(epoch FROM lock_timeout) * 1000) || 'ms'),
             'SET LOCAL row_security = off',
             format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE',
-                array_to_string("table"::text || array_remove(narrow, "table"::text), ', ')),
+                array_to_string(relation::text || array_remove(narrow, relation::text), ', ')),
             format('DO %L', format('
 DECLARE
     highest bigint := (SELECT max(%I) FROM %s);
@@ -350,11 +476,11 @@ BEGIN
             DETAIL = ''The largest is '' || highest || '', the first new id would be '' || first || ''.'',
             HINT = ''Use a generator whose ids begin above it; a counter can be set there by ALTER SEQUENCE RESTART.'';
     END IF;
-END', "column", "table", next, format('column "%s" of table "%s" has values above the first new id', "column", "table")))]
+END', column_name, relation, next, format('column "%s" of table "%s" has values above the first new id', column_name, relation)))]
         || identities
         || widening
         || recompiling
-        || ARRAY[format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s', "table", "column", next), 'COMMIT'];
+        || ARRAY[format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s', relation, column_name, next), 'COMMIT'];
     FOREACH statement IN ARRAY statements LOOP
         IF NOT dry_run AND statement NOT IN ('BEGIN', 'COMMIT') THEN
             EXECUTE statement;
@@ -366,7 +492,7 @@ $$;
 COMMENT ON FUNCTION idgen_adopt(regclass, name, regclass, boolean, boolean, interval) IS
 'gives the key column ids of idgen from now on, in its partitions and children too; returns the statements, which dry_run only shows; rewrite allows to make integer columns bigint';
 
-CREATE FUNCTION idgen_abandon("table" regclass, "column" name, "identity" text DEFAULT NULL,
+CREATE FUNCTION idgen_abandon(relation regclass, column_name name, "identity" text DEFAULT NULL,
     dry_run boolean DEFAULT false, lock_timeout interval DEFAULT '500 ms') RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -383,16 +509,16 @@ BEGIN
     SELECT a.attrelid, a.attnum, a.attinhcount, c.generator, EXISTS (
         SELECT FROM pg_inherits i, pg_class child WHERE i.inhparent = a.attrelid AND child.oid = i.inhrelid
             AND NOT child.relispartition) AS has_children
-    INTO key FROM @extschema@.idgen_columns c, pg_attribute a
-    WHERE c."table" = idgen_abandon."table" AND c."column" = idgen_abandon."column"
-        AND a.attrelid = c."table" AND a.attname = c."column";
+    INTO key FROM @extschema@.idgen_columns() c, pg_attribute a
+    WHERE c.relation = idgen_abandon.relation AND c.column_name = idgen_abandon.column_name
+        AND a.attrelid = c.relation AND a.attname = c.column_name;
     IF NOT FOUND THEN
         RAISE object_not_in_prerequisite_state USING
-            MESSAGE = format('column "%s" of table "%s" has no ids of idgen', "column", "table"),
-            HINT = 'SELECT * FROM idgen_columns shows those that do.';
+            MESSAGE = format('column "%s" of table "%s" has no ids of idgen', column_name, relation),
+            HINT = 'SELECT * FROM idgen_columns() shows those that do.';
     ELSIF key.attinhcount > 0 THEN
         RAISE object_not_in_prerequisite_state USING
-            MESSAGE = format('column "%s" of table "%s" is inherited', "column", "table"),
+            MESSAGE = format('column "%s" of table "%s" is inherited', column_name, relation),
             HINT = (SELECT format('Call this for "%s": its partitions and children are included.', i.inhparent::regclass)
                 FROM pg_inherits i WHERE i.inhrelid = key.attrelid ORDER BY i.inhseqno LIMIT 1);
     ELSIF upper("identity") NOT IN ('ALWAYS', 'BY DEFAULT') THEN
@@ -409,25 +535,25 @@ BEGIN
         ORDER BY d.objid LIMIT 1;
         IF sequence IS NULL AND key.has_children THEN
             RAISE object_not_in_prerequisite_state USING
-                MESSAGE = format('table "%s" has children, which an identity column would leave without a default', "table"),
+                MESSAGE = format('table "%s" has children, which an identity column would leave without a default', relation),
                 HINT = 'Make a sequence for it first: CREATE SEQUENCE ... OWNED BY its column.';
         END IF;
     END IF;
 
     IF sequence IS NOT NULL THEN
-        statements := ARRAY[format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT nextval(%L::regclass)', "table", "column", sequence)];
+        statements := ARRAY[format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT nextval(%L::regclass)', relation, column_name, sequence)];
         restart := format('ALTER SEQUENCE %s AS bigint NO MAXVALUE RESTART WITH ', sequence);
     ELSE
         statements := ARRAY[
-            format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', "table", "column"),
+            format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', relation, column_name),
             format('ALTER TABLE %s ALTER COLUMN %I ADD GENERATED %s AS IDENTITY',
-                "table", "column", coalesce(upper("identity"), 'BY DEFAULT'))];
-        restart := format('ALTER TABLE %s ALTER COLUMN %I RESTART WITH ', "table", "column");
+                relation, column_name, coalesce(upper("identity"), 'BY DEFAULT'))];
+        restart := format('ALTER TABLE %s ALTER COLUMN %I RESTART WITH ', relation, column_name);
     END IF;
     -- Above every id that was fetched, whether or not it is inserted yet, and clear of those that are fetched right now.
     statements := ARRAY['BEGIN',
             format('SET LOCAL lock_timeout = %L', round(extract(epoch FROM lock_timeout) * 1000) || 'ms'),
-            format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', "table")]
+            format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', relation)]
         || statements
         || ARRAY[format('DO %L', format('
 BEGIN
@@ -444,7 +570,7 @@ $$;
 COMMENT ON FUNCTION idgen_abandon(regclass, name, text, boolean, interval) IS
 'gives the key column numbers of a sequence again, above every id of idgen: of the sequence that it owns, else as an identity column, always or by default; returns the statements, which dry_run only shows';
 
-CREATE FUNCTION idgen_create_partitions("table" regclass, "from" timestamptz, "to" timestamptz, every interval)
+CREATE FUNCTION idgen_create_partitions(relation regclass, since timestamptz, until timestamptz, every interval)
     RETURNS SETOF regclass
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -456,7 +582,7 @@ DECLARE
     generator regclass;
     parent name;
     schema regnamespace;
-    lower timestamptz := "from";
+    lower timestamptz := since;
     upper timestamptz;
     bound text;
     suffix text;
@@ -465,36 +591,36 @@ BEGIN
     SELECT c.relname, c.relnamespace::regnamespace, i.generator INTO parent, schema, generator
     FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
-        LEFT JOIN @extschema@.idgen_columns i ON i."table" = c.oid AND i."column" = a.attname
-    WHERE c.oid = idgen_create_partitions."table" AND p.partstrat = 'r' AND p.partnatts = 1
+        LEFT JOIN @extschema@.idgen_columns() i ON i.relation = c.oid AND i.column_name = a.attname
+    WHERE c.oid = idgen_create_partitions.relation AND p.partstrat = 'r' AND p.partnatts = 1
         AND a.atttypid = 'bigint'::regtype;
     IF NOT FOUND THEN
         RAISE wrong_object_type USING
-            MESSAGE = format('table "%s" is not partitioned by range of one bigint column', "table"),
+            MESSAGE = format('table "%s" is not partitioned by range of one bigint column', relation),
             HINT = 'Create it with PARTITION BY RANGE (id).';
-    ELSIF NOT isfinite("to") OR "from" >= "to" OR "from" + every <= "from" THEN
+    ELSIF NOT isfinite(until) OR since >= until OR since + every <= since THEN
         RAISE invalid_parameter_value USING
-            MESSAGE = format('there are no partitions from %s to %s every %s', "from", "to", every),
+            MESSAGE = format('there are no partitions from %s to %s every %s', since, until, every),
             HINT = 'The second time must be after the first one, and the interval longer than nothing.';
     END IF;
-    suffix := CASE WHEN ("from", "from" + every) = (date_trunc('day', "from"), date_trunc('day', "from" + every))
+    suffix := CASE WHEN (since, since + every) = (date_trunc('day', since), date_trunc('day', since + every))
         THEN '"_p"YYYYMMDD' ELSE '"_p"YYYYMMDD_HH24MISS' END;
     FOR i IN 1 .. 2147483647 LOOP
-        EXIT WHEN lower >= "to";
-        upper := "from" + i * every;
+        EXIT WHEN lower >= until;
+        upper := since + i * every;
         bound := CASE WHEN generator IS NULL
             THEN format('FROM (%L) TO (%L)', @extschema@.idgen_min_id(lower), @extschema@.idgen_min_id(upper))
             ELSE format('FROM (%L) TO (%L)',
                 @extschema@.idgen_min_id(lower, generator), @extschema@.idgen_min_id(upper, generator)) END;
         partition := format('%s.%I', schema, parent || to_char(lower, suffix));
         IF NOT EXISTS (SELECT FROM pg_inherits h, pg_class c
-            WHERE h.inhparent = idgen_create_partitions."table" AND c.oid = h.inhrelid
+            WHERE h.inhparent = idgen_create_partitions.relation AND c.oid = h.inhrelid
                 AND pg_get_expr(c.relpartbound, c.oid) = 'FOR VALUES ' || bound)
         THEN
             -- Attached, so that who reads or writes the table is not locked out.
             EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING COMMENTS EXCLUDING IDENTITY EXCLUDING STATISTICS)',
-                partition, "table");
-            EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES %s', "table", partition, bound);
+                partition, relation);
+            EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES %s', relation, partition, bound);
             RETURN NEXT partition;
         END IF;
         lower := upper;
@@ -503,6 +629,59 @@ END;
 $$;
 COMMENT ON FUNCTION idgen_create_partitions(regclass, timestamptz, timestamptz, interval) IS
 'makes the partitions of a table, partitioned by range of an id, for these times, and returns those that were not there yet';
+
+-- Watching.
+
+CREATE FUNCTION idgen_status(
+    OUT machine_id integer, -- in force: the setting, or what an authority granted; null if there is none
+    OUT last_id bigint, -- the last id that was given out or skipped, null if none may be given
+    OUT last_timestamp timestamptz, -- the time in it
+    OUT effective_clock timestamptz, -- the clock that ids are made of
+    OUT clock_ahead interval, -- how far it is ahead of the wall clock; a wall clock that was set back is approached by a tenth of the time that passes
+    OUT clock_held interval, -- how far the wall clock leapt ahead without being followed; idgen_accept_clock() follows it
+    OUT horizon timestamptz, -- the durable promise: no id of a later time was ever given out
+    OUT horizon_moves bigint, -- how often it was moved since the start, each time a small record of WAL and a flush
+    OUT horizon_waits bigint, -- calls that had to wait for it; the first after an idle time does
+    OUT loan_sleeps bigint, -- calls that slept because a burst had run idgen.max_borrow ahead of the clock
+    OUT clock_steps bigint, -- steps of the wall clock that were seen
+    OUT worker_pid integer -- the process that moves the horizon; it is not in pg_stat_activity
+) RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1
+AS 'MODULE_PATHNAME', 'idgen_status_wrapper';
+COMMENT ON FUNCTION idgen_status() IS
+'the state of idgen on this server, one row';
+
+CREATE FUNCTION idgen_authority(
+    OUT host text, -- the host that was tried last
+    OUT connected boolean, -- whether it has answered on this connection
+    OUT round_trip interval, -- from the last question to its answer
+    OUT error text, -- what is in the way, if anything is
+    OUT machine_id integer, -- the machine id that is granted, null if none is
+    OUT epoch bigint, -- the number of the grant
+    OUT starts timestamptz, -- no id of an earlier time is given under it
+    OUT ends timestamptz, -- nor one of this time or later, unless it is renewed; that begins when half of it has passed
+    OUT worker_pid integer -- the process that has the connection
+) RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1
+AS 'MODULE_PATHNAME', 'idgen_authority_wrapper';
+COMMENT ON FUNCTION idgen_authority() IS
+'how this server stands with its authority, one row';
+
+CREATE FUNCTION idgen_peers(
+    OUT host text, -- the host of idgen.peers, null: only heard of
+    OUT server text, -- system identifier, timeline and data directory, as in the log
+    OUT machine_id integer, -- its machine id
+    OUT state text, -- heard; outlier: its clock is too far from the others' to be followed; unknown: it never answered
+    OUT clock_offset interval, -- how far its wall clock is ahead of the one here
+    OUT round_trip interval, -- from the last question to its answer
+    OUT last_heard interval, -- how long ago it was alive for sure
+    OUT order_bound interval, -- every id given here is above those that it gave longer ago than this; null: the order is unknown
+    OUT error text -- why it cannot be asked
+) RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10
+AS 'MODULE_PATHNAME', 'idgen_peers_wrapper';
+COMMENT ON FUNCTION idgen_peers() IS
+'how this server stands with its peers, and with servers that they have heard of';
 
 CREATE FUNCTION idgen_doctor(OUT severity text, OUT finding text, OUT object text, OUT remedy text) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE
@@ -525,9 +704,9 @@ BEGIN
     IF NOT preloaded THEN
         RETURN QUERY VALUES ('error', 'not preloaded', 'shared_preload_libraries',
             'No ids are given out. Add idgen to it in postgresql.conf and restart the server.');
-    ELSIF machine = '-1' AND EXISTS (SELECT FROM @extschema@.idgen_status WHERE machine_id IS NULL) THEN
+    ELSIF machine = '-1' AND EXISTS (SELECT FROM @extschema@.idgen_status() s WHERE machine_id IS NULL) THEN
         RETURN QUERY VALUES ('error', 'machine id unset', 'idgen.machine_id',
-            'Give each server a number of its own in postgresql.conf and restart the server. If an authority should grant it, see idgen_authority.');
+            'Give each server a number of its own in postgresql.conf and restart the server. If an authority should grant it, see idgen_authority().');
     END IF;
 
     -- Columns.
@@ -535,13 +714,13 @@ BEGIN
         SELECT 'error', 'integer column', format('%s.%I', c.relation::regclass, c.name),
             'Ids do not fit. ALTER COLUMN ... TYPE bigint makes them, and rewrites the table.'
         FROM (
-            SELECT i."table"::oid, i."column" FROM @extschema@.idgen_columns i
+            SELECT i.relation::oid, i.column_name FROM @extschema@.idgen_columns() i
             UNION
             SELECT f.conrelid, referring.attname
             FROM pg_constraint f, unnest(f.conkey, f.confkey) AS pair(referring, referred),
-                @extschema@.idgen_columns i, pg_attribute referred, pg_attribute referring
-            WHERE f.contype = 'f' AND f.confrelid = i."table"
-                AND referred.attrelid = f.confrelid AND referred.attnum = pair.referred AND referred.attname = i."column"
+                @extschema@.idgen_columns() i, pg_attribute referred, pg_attribute referring
+            WHERE f.contype = 'f' AND f.confrelid = i.relation
+                AND referred.attrelid = f.confrelid AND referred.attnum = pair.referred AND referred.attname = i.column_name
                 AND referring.attrelid = f.conrelid AND referring.attnum = pair.referring
         ) c(relation, name), pg_attribute a
         WHERE a.attrelid = c.relation AND a.attname = c.name AND a.attinhcount = 0
@@ -549,7 +728,7 @@ BEGIN
         ORDER BY 3;
     RETURN QUERY
         WITH RECURSIVE adopted(relation, name) AS (
-            SELECT i."table"::oid, i."column" FROM @extschema@.idgen_columns i
+            SELECT i.relation::oid, i.column_name FROM @extschema@.idgen_columns() i
             UNION
             SELECT h.inhrelid, name FROM adopted, pg_inherits h WHERE h.inhparent = relation
         )
@@ -563,7 +742,7 @@ BEGIN
             LEFT JOIN pg_seclabel l ON l.provider = 'idgen' AND l.objoid = s.oid AND l.classoid = d.refclassid
         WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
             AND (l.label IS NOT NULL OR e.adrelid IN (SELECT relation FROM adopted))
-            AND NOT EXISTS (SELECT FROM @extschema@.idgen_columns i WHERE i."table" = e.adrelid AND i."column" = a.attname)
+            AND NOT EXISTS (SELECT FROM @extschema@.idgen_columns() i WHERE i.relation = e.adrelid AND i.column_name = a.attname)
         ORDER BY 3;
 
     -- Generators.
@@ -571,7 +750,7 @@ BEGIN
         SELECT CASE WHEN g.used < 1 THEN 'warning' ELSE 'error' END, 'near exhaustion', g.generator::text,
             format('%s %% of its %s are used. Adopt its columns with a generator that lasts longer.',
                 trunc(least(g.used, 1)::numeric * 100), CASE WHEN g.epoch IS NULL THEN 'values' ELSE 'timestamps' END)
-        FROM @extschema@.idgen_generators g
+        FROM @extschema@.idgen_generators() g
         WHERE CASE WHEN g.epoch IS NOT NULL THEN g.used > 0.9 OR g.ends < now() + interval '1 year'
             WHEN has_sequence_privilege(g.generator, 'SELECT, USAGE') THEN g.used > 0.9 END
         ORDER BY 3;
@@ -591,7 +770,7 @@ BEGIN
 
     -- The clock.
     IF preloaded THEN
-        SELECT s.* INTO status FROM @extschema@.idgen_status s;
+        SELECT s.* INTO status FROM @extschema@.idgen_status() s;
         RETURN QUERY SELECT c.severity, c.finding, c.object, c.remedy FROM (VALUES
             (status.clock_held > '0', 'error', 'clock not synchronised', 'wall clock',
                 format('It leapt %s ahead and is not followed. If it is right: SELECT idgen_accept_clock().', status.clock_held)),
@@ -603,23 +782,23 @@ BEGIN
         WHERE c.is_so;
     END IF;
 
-    -- The authority and the peers, which version 0.3.0 brings.
-    IF preloaded AND to_regclass('@extschema@.idgen_peers') IS NOT NULL THEN
+    -- The authority and the peers.
+    IF preloaded THEN
         RETURN QUERY
             SELECT CASE WHEN a.ends > now() THEN 'warning' ELSE 'error' END, 'authority not heard', coalesce(a.host, 'idgen.authority'),
                 a.error || coalesce(format(' (with the machine id that is granted ids go on until %s)', a.ends), '')
-            FROM @extschema@.idgen_authority a WHERE a.error IS NOT NULL;
+            FROM @extschema@.idgen_authority() a WHERE a.error IS NOT NULL;
         RETURN QUERY
             SELECT 'warning', 'peer not heard', coalesce(p.host, p.server), p.error
-            FROM @extschema@.idgen_peers p WHERE p.error IS NOT NULL ORDER BY 3;
+            FROM @extschema@.idgen_peers() p WHERE p.error IS NOT NULL ORDER BY 3;
         RETURN QUERY
             SELECT 'warning', 'clock not synchronised', coalesce(p.host, p.server),
                 format('Its wall clock is %s ahead of this one, and its ids are not followed. Let chrony or ntpd keep both right.', p.clock_offset)
-            FROM @extschema@.idgen_peers p WHERE p.state = 'outlier' ORDER BY 3;
+            FROM @extschema@.idgen_peers() p WHERE p.state = 'outlier' ORDER BY 3;
         RETURN QUERY
             SELECT 'error', 'machine id of another server', coalesce(p.host, p.server),
                 format('Both have %s. Give one of them another idgen.machine_id and restart it.', p.machine_id)
-            FROM @extschema@.idgen_peers p
+            FROM @extschema@.idgen_peers() p
             WHERE p.machine_id::text = machine AND p.last_heard < interval '10 s' ORDER BY 3;
     END IF;
 
@@ -682,52 +861,68 @@ END;
 $$;
 COMMENT ON FUNCTION idgen_doctor() IS
 'what is wrong with idgen on this server and in this database, and what to do about it; asks other servers where dblink is installed and a superuser calls';
--- It tells of tables and servers that not everybody may know of.
-REVOKE ALL ON FUNCTION idgen_doctor() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION idgen_doctor() TO pg_monitor;
 
--- Other forms.
+-- They tell of tables, of other servers and of how busy this one is: that is for those who watch it.
+REVOKE ALL ON FUNCTION idgen_status(), idgen_authority(), idgen_peers(), idgen_doctor() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION idgen_status(), idgen_authority(), idgen_peers(), idgen_doctor() TO pg_monitor;
 
-CREATE FUNCTION idgen_to_text(id bigint) RETURNS text
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'idgen_to_text_wrapper';
-COMMENT ON FUNCTION idgen_to_text(bigint) IS
-'the id in 13 characters that sort as the ids do: base32 as Crockford has it, nothing that is mistaken for something else';
+-- Repair. All of these spend what cannot be had back, and are a superuser's until he grants them.
 
-CREATE FUNCTION idgen_from_text("text" text) RETURNS bigint
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'idgen_from_text_wrapper';
-COMMENT ON FUNCTION idgen_from_text(text) IS
-'the id of such a text; small letters, I and L for 1, O for 0, and hyphens anywhere are read as well';
+CREATE FUNCTION idgen_accept_clock() RETURNS void
+LANGUAGE c VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'idgen_accept_clock_wrapper';
+COMMENT ON FUNCTION idgen_accept_clock() IS
+'declares the wall clock right: ids follow it from now on, however far it leapt ahead';
 
-CREATE FUNCTION idgen_to_uuid(id bigint) RETURNS uuid
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'idgen_to_uuid_wrapper';
-COMMENT ON FUNCTION idgen_to_uuid(bigint) IS
-'the id as a UUID of version 8 that sorts as the ids do, for columns and interfaces that want a UUID';
+CREATE FUNCTION idgen_raise_horizon("at" timestamptz) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'idgen_raise_horizon_wrapper';
+COMMENT ON FUNCTION idgen_raise_horizon(timestamptz) IS
+'sees to it that every id from now on is of that time or later: after pg_upgrade or pg_resetwal, where the clock was ahead';
 
-CREATE FUNCTION idgen_from_uuid(uuid uuid) RETURNS bigint
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'idgen_from_uuid_wrapper';
-COMMENT ON FUNCTION idgen_from_uuid(uuid) IS
-'the id of which idgen_to_uuid() made the UUID; any other UUID is refused';
+CREATE FUNCTION idgen_observe(id bigint) RETURNS void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'idgen_observe_wrapper';
+COMMENT ON FUNCTION idgen_observe(bigint) IS
+'has idgen_next() go on above an id that came from elsewhere, if that is not further than idgen.max_clock_offset ahead of the wall clock';
 
-CREATE FUNCTION idgen_next_uuid() RETURNS uuid
-LANGUAGE c VOLATILE PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'idgen_next_uuid_wrapper';
-COMMENT ON FUNCTION idgen_next_uuid() IS
-'the next UUID of version 7 of this server: unique and increasing as what idgen_next() gives; milliseconds since 1970, sequence, machine id, 52 random bits';
+CREATE FUNCTION idgen_release_machine() RETURNS void
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'idgen_release_machine_wrapper';
+COMMENT ON FUNCTION idgen_release_machine() IS
+'gives the granted machine id back; no ids are given from then on, until idgen_take_machine() or a restart';
 
--- These depend on the setting idgen.opaque_key.
+CREATE FUNCTION idgen_take_machine() RETURNS void
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'idgen_take_machine_wrapper';
+COMMENT ON FUNCTION idgen_take_machine() IS
+'has a machine id granted again after idgen_release_machine()';
 
-CREATE FUNCTION idgen_to_opaque(id bigint) RETURNS text
-LANGUAGE c STABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'idgen_to_opaque_wrapper';
-COMMENT ON FUNCTION idgen_to_opaque(bigint) IS
-'the id in 13 characters that show neither when it was made nor how many there are, for public URLs; obscurity, not encryption: whoever may call idgen_from_opaque() can read it, and it proves nothing';
+CREATE FUNCTION idgen_take_over() RETURNS void
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'idgen_take_over_wrapper';
+COMMENT ON FUNCTION idgen_take_over() IS
+'of two servers with one machine id, has this one go on and the other refuse';
 
-CREATE FUNCTION idgen_from_opaque("text" text) RETURNS bigint
-LANGUAGE c STABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'idgen_from_opaque_wrapper';
-COMMENT ON FUNCTION idgen_from_opaque(text) IS
-'the id of which idgen_to_opaque() made the text with the same key; of texts that it did not make about half are refused';
+REVOKE ALL ON FUNCTION idgen_accept_clock(), idgen_raise_horizon(timestamptz), idgen_observe(bigint),
+    idgen_release_machine(), idgen_take_machine(), idgen_take_over() FROM PUBLIC;
+
+-- What peers call.
+
+CREATE FUNCTION idgen_gossip(cluster text, message text) RETURNS text
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'idgen_gossip_wrapper';
+COMMENT ON FUNCTION idgen_gossip(text, text) IS
+'for peers: what this server and those that it heard of did last';
+
+CREATE FUNCTION idgen_allow_peer(role regrole) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE 'GRANT EXECUTE ON FUNCTION @extschema@.idgen_gossip(text, text) TO ' || role;
+END;
+$$;
+COMMENT ON FUNCTION idgen_allow_peer(regrole) IS
+'lets the role ask, for another server, what this one did last, and nothing else';
+REVOKE ALL ON FUNCTION idgen_gossip(text, text), idgen_allow_peer(regrole) FROM PUBLIC;
