@@ -18,10 +18,7 @@ use pgrx::{
     prelude::*,
     spi::{SpiClient, SpiError},
 };
-use std::{
-    ffi::{CStr, CString},
-    sync::atomic::Ordering::Relaxed,
-};
+use std::ffi::{CStr, CString};
 
 /// The machine ids that can be granted: those of `idgen_next()`.
 const MACHINES: std::ops::RangeInclusive<u64> = 0..=1023;
@@ -174,7 +171,7 @@ fn own_database() -> CString {
 pub fn wait_until_durable(shared: &Shared, record: pg_sys::XLogRecPtr) -> Result<(), Error> {
     register::flush(record);
     let deadline = machine_clock::boot() + PATIENCE;
-    while shared.synchronous.load(Relaxed) && !register::is_on_standbys(record) {
+    while shared.is_synchronous() && !register::is_on_standbys(record) {
         if machine_clock::boot() >= deadline {
             return Err(Error::HorizonTimeout);
         }

@@ -158,9 +158,8 @@ fn take_block(
 ) -> Result<(), Error> {
     let (place, layout) = (counter.place, &counter.layout);
     let same_file = place.file.load(Relaxed) == counter.file;
-    let is_durable = |record| {
-        register::is_flushed(record) && (!shared.synchronous.load(Relaxed) || register::is_on_standbys(record))
-    };
+    let is_durable =
+        |record| register::is_flushed(record) && (!shared.is_synchronous() || register::is_on_standbys(record));
     let kept = shared.take_next(place).filter(|next| next.file == counter.file);
     let block = match kept {
         Some(next) if !is_durable(next.record) => with_following(counter, relation, next),

@@ -14,6 +14,8 @@ pub enum Error {
     },
     /// The authority did not answer in time.
     AuthorityTimeout,
+    /// The machine id was not given back in time.
+    ReleaseTimeout,
     /// The same, and what the member worker says of it.
     AuthorityAway(String),
     /// The authority will not do it, and what it says.
@@ -64,6 +66,14 @@ pub enum Error {
     NoWorker,
     /// The horizon did not move in time.
     HorizonTimeout,
+    /// A repair, or what else a worker was asked for, was not done in time.
+    RepairTimeout {
+        has_begun: bool,
+    },
+    /// The next id is due later than a call may wait, then on the effective clock.
+    LoanTooLong {
+        due: Micros,
+    },
     /// There is no place in shared memory for one more generator.
     NoPlace,
     /// This backend's number does not fit the layout.
@@ -151,6 +161,9 @@ impl From<Error> for ErrorReport {
                     .set_detail("No id was given out.")
                     .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority() says what is in the way.")
             }
+            Error::ReleaseTimeout => report(ERRCODE_CANNOT_CONNECT_NOW, "the machine id was not given back in time".into())
+                .set_detail("That was called off, and the server goes on with it.")
+                .set_hint("Try again. If it goes on, SELECT * FROM idgen_authority() says what is in the way."),
             Error::AuthorityAway(why) => {
                 report(ERRCODE_CANNOT_CONNECT_NOW, "the authority did not answer in time".into())
                     .set_detail(format!("No id was given out. It was last heard: {why}"))
@@ -268,6 +281,21 @@ impl From<Error> for ErrorReport {
                          of idgen?",
                     )
             }
+            Error::RepairTimeout { has_begun } => {
+                report(ERRCODE_CANNOT_CONNECT_NOW, "this was not done in time".into())
+                    .set_detail(if has_begun {
+                        "It has begun, and may still be done: look at idgen_status() before it is asked for again."
+                    } else {
+                        "It was withdrawn, and will not be done."
+                    })
+                    .set_hint("Is the synchronous standby there, and what does the server log say of idgen?")
+            }
+            Error::LoanTooLong { due } => report(
+                ERRCODE_CANNOT_CONNECT_NOW,
+                "ids are taken faster than the layout has them".into(),
+            )
+            .set_detail(format!("No id was given out. The next one is due at {}.", moment(due)))
+            .set_hint("Try again then, or use a layout with more sequence bits."),
             Error::NoPlace => {
                 report(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "there is no place for one more generator".into())
                     .set_hint("Raise idgen.max_generators in postgresql.conf and restart the server.")
@@ -349,6 +377,39 @@ impl From<Error> for ErrorReport {
             }
             Error::NoRandomness => report(ERRCODE_INTERNAL_ERROR, "could not generate random bits".into())
                 .set_hint("PostgreSQL takes them from OpenSSL or /dev/urandom: see to it that they can be read."),
+        }
+    }
+}
+
+/// A time in microseconds since 1970 as it is written in UTC, to the millisecond.
+fn moment(at: Micros) -> String {
+    let (days, rest) = (at.div_euclid(86_400_000_000), at.rem_euclid(86_400_000_000) / 1000);
+    // Years that begin in March, in eras of 400: see Howard Hinnant, "chrono-compatible low-level date algorithms".
+    let (era, day) = ((days + 719_468).div_euclid(146_097), (days + 719_468).rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (year, day) = (year + era * 400 + i64::from(month >= 10), day - (153 * month + 2) / 5 + 1);
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let (seconds, millis) = (rest / 1000, rest % 1000);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moment;
+
+    #[test]
+    fn a_moment_is_written_as_the_calendar_has_it() {
+        for (at, text) in [
+            (0, "1970-01-01 00:00:00.000 UTC"),
+            (-1000, "1969-12-31 23:59:59.999 UTC"),
+            (1_709_164_800_000_000, "2024-02-29 00:00:00.000 UTC"),
+            (1_798_761_599_999_000, "2026-12-31 23:59:59.999 UTC"),
+            (4_107_542_400_000_000, "2100-03-01 00:00:00.000 UTC"),
+        ] {
+            assert_eq!(moment(at), text);
         }
     }
 }

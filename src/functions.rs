@@ -323,8 +323,7 @@ fn idgen_take_over() {
     if shared.gossip.process.pid().is_none() {
         Error::NoPeers.raise();
     }
-    let ticket = shared.take_over();
-    worker::wait_for_move(shared, || Ok(shared.has_taken_over(ticket).then_some(()))).or_raise();
+    worker::wait_until_done(shared, || shared.take_over()).or_raise();
 }
 
 #[pg_extern]
@@ -343,9 +342,20 @@ fn idgen_release_machine() {
     if settings::MACHINE_ID.get() >= 0 || settings::authority().is_none() {
         Error::NotGranted.raise();
     }
+    /// Who goes before it is given back calls it off.
+    struct Wanted<'a>(&'a Shared);
+    impl Drop for Wanted<'_> {
+        fn drop(&mut self) {
+            if !self.0.member.is_released() {
+                self.0.member.want_release(false);
+            }
+        }
+    }
     shared.member.want_release(true);
+    let wanted = Wanted(shared);
     let released = worker::wait_for_move(shared, || Ok(shared.member.is_released().then_some(())));
-    released.map_err(|_| Error::AuthorityTimeout).or_raise();
+    drop(wanted);
+    released.map_err(|_| Error::ReleaseTimeout).or_raise();
 }
 
 #[pg_extern]

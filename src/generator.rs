@@ -10,6 +10,7 @@ use crate::{
         allocator::{Refusal, Run, Words, leave_tick},
         definition::Order,
         layout::{Layout, SERVER},
+        loan,
     },
     settings,
     shmem::{self, Shared},
@@ -185,8 +186,8 @@ fn take_permitted(
     }
 }
 
-/// Takes up to `want` stamps, of a stream of its own where `own` is given, and waits for the horizon or sleeps for a
-/// loan as long as that takes.
+/// Takes up to `want` stamps, of a stream of its own where `own` is given, and waits for the horizon or sleeps until
+/// they are no longer more of a loan than is allowed; either no longer than `idgen.wait_timeout`.
 #[cold]
 #[inline(never)]
 fn take_waiting(
@@ -198,10 +199,12 @@ fn take_waiting(
     want: u64,
 ) -> Result<Run, Error> {
     let (mut slept, mut waited, mut reason, mut lease_wanted) = (false, false, None, Micros::MIN / 2);
+    let deadline = deadline();
     let result = worker::wait_for_move(shared, || {
         loop {
-            let now = shared.now();
-            let latest = now.max(shared.floor()).saturating_add(shared.max_borrow());
+            let boot = machine_clock::boot();
+            let (now, floor, borrow) = (shared.clock().at(boot), words.floor(), shared.max_borrow());
+            let latest = loan::latest(now, floor, boot, borrow);
             match take_permitted(shared, words, layout, own, now, latest, want) {
                 Ok(run) => return Ok(Some(run)),
                 Err(Refusal::Bound) => {
@@ -224,8 +227,12 @@ fn take_waiting(
                 // Not a loan: it would last until the epoch.
                 Err(Refusal::Loan { .. }) if now < layout.epoch() => return Err(Error::BeforeEpoch),
                 Err(Refusal::Loan { due }) => {
+                    let time = loan::wait(due, now, floor, boot, borrow);
+                    if boot + time > deadline {
+                        return Err(Error::LoanTooLong { due: now + time });
+                    }
                     count_once(&mut slept, &shared.loan_sleeps);
-                    sleep(due - latest);
+                    sleep(time);
                 }
             }
         }
@@ -286,7 +293,7 @@ pub fn sleep(time: Micros) {
     pgrx::check_for_interrupts!();
 }
 
-/// The effective deadline of a wait that begins now.
+/// When a wait that begins now is over, on the boot-time clock.
 pub fn deadline() -> Micros {
     machine_clock::boot() + settings::wait_timeout()
 }

@@ -90,7 +90,7 @@ impl Shared {
             }
         });
         let from = grant.map_or(0, |grant| grant.from);
-        self.raise_floor(from);
+        self.raise_floors(from);
         // Later than any raise before: streams of backends see that, and leave their ticks by themselves.
         self.raise_all(from.max(self.attach_at() + 1));
         self.grant.applied.store(epoch as i64, Release);

@@ -13,7 +13,7 @@
 //! mechanism     layout, clock, allocator, horizon: every decision, without PostgreSQL
 //!     |
 //! shmem         the words that all processes share  <---  worker: the one process that moves horizon and clock
-//! places        those of each generator                       |
+//! places        those of each generator                       |     errand: what it is asked to do
 //!     ^                                                   register: the horizon on disk and on the standbys
 //!     |
 //! member        the connection to the authority: machine ids (grant), strict ids (strict), blocks (blocks)
@@ -28,6 +28,7 @@ mod blocks;
 mod book;
 mod counter;
 mod drops;
+mod errand;
 mod error;
 mod faults;
 mod form_functions;

@@ -7,11 +7,12 @@
 //! It runs while `idgen.peers` is set, and is launched by the worker of the horizon.
 
 use crate::{
+    errand::{Asking, Errand},
     error::Error,
     grant,
     libpq::{Answer, Connection, Hosts, Progress},
     machine_clock,
-    mechanism::{Micros, SECOND, definition::Order, layout::SERVER},
+    mechanism::{Micros, SECOND, definition::Order, layout::SERVER, loan},
     process::{Process, Waiter},
     protocol::{
         gossip::{self, Gossip, Now},
@@ -57,9 +58,8 @@ pub struct GossipWords {
     inbox: [Text<MESSAGE>; INBOX],
     written: AtomicU64,
     read: AtomicU64,
-    /// Written by a superuser's idgen_take_over(); the worker counts what it did.
-    take_overs: AtomicU64,
-    taken_over: AtomicU64,
+    /// A superuser's idgen_take_over().
+    take_over: Errand,
 }
 
 impl Default for GossipWords {
@@ -76,8 +76,7 @@ impl Default for GossipWords {
             inbox: std::array::from_fn(|_| Text::default()),
             written: AtomicU64::new(0),
             read: AtomicU64::new(0),
-            take_overs: AtomicU64::new(0),
-            taken_over: AtomicU64::new(0),
+            take_over: Errand::default(),
         }
     }
 }
@@ -128,9 +127,10 @@ impl Shared {
 
     /// These generators go on at or after `reach`, which is no loan.
     fn follow_reach(&self, reach: Micros) {
-        self.raise_floor(reach);
+        let floor = loan::floor(reach, machine_clock::boot());
         self.for_each_clock(|words, layout, order| {
             if order == Order::Gossip {
+                words.raise_floor(floor);
                 words.raise(layout.stamp_at(reach).saturating_sub(1));
             }
         });
@@ -138,7 +138,7 @@ impl Shared {
 
     /// The server generator goes on after an id from outside that ends at `reach`.
     pub fn observe(&self, reach: Micros) {
-        self.raise_floor(reach);
+        self.server.raise_floor(loan::floor(reach, machine_clock::boot()));
         self.server.raise(SERVER.stamp_at(reach).saturating_sub(1));
     }
 
@@ -177,15 +177,12 @@ impl Shared {
         self.locked(pg_sys::LWLockMode::LW_SHARED, || self.gossip.lines.get()).unwrap_or_default()
     }
 
-    /// Asks the worker to take the machine id over, and returns the ticket for [`Shared::has_taken_over`].
-    pub fn take_over(&self) -> u64 {
-        let ticket = self.gossip.take_overs.fetch_add(1, AcqRel) + 1;
+    /// Asks the worker to take the machine id over, if it is not asked already.
+    pub fn take_over(&self) -> Option<Asking<'_>> {
+        let asking = self.gossip.take_over.claim()?;
+        asking.ask();
         self.gossip.process.wake();
-        ticket
-    }
-
-    pub fn has_taken_over(&self, ticket: u64) -> bool {
-        self.gossip.taken_over.load(Acquire) >= ticket
+        Some(asking)
     }
 }
 
@@ -319,6 +316,7 @@ fn run(shared: &'static Shared) -> i32 {
     let mut gossip: Option<Gossip> = None;
     let mut round_at = machine_clock::boot();
     let mut waiter = Waiter::new();
+    shared.gossip.take_over.put_back();
     loop {
         let texts = settings::peers();
         if texts.is_empty() {
@@ -395,11 +393,10 @@ fn hear(shared: &Shared, gossip: &mut Gossip, message: &Message, asked: Option<M
 /// Publishes what follows from all that was heard.
 fn decide(shared: &Shared, gossip: &mut Gossip, peers: &[Peer], new_round: bool) {
     let words = &shared.gossip;
-    let wanted = words.take_overs.load(Acquire);
-    if wanted != words.taken_over.load(Relaxed) {
+    if words.take_over.take() {
         gossip.take_over();
         grant::keep_claim(&gossip.me);
-        words.taken_over.store(wanted, Release);
+        words.take_over.done();
         shared.wake_waiting();
     }
     let now = shared.now_for_gossip();

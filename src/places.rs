@@ -38,13 +38,12 @@ pub struct Place {
     pub words: Words,
     /// Database and oid of the sequence; 0: free. Written under the lock.
     key: AtomicU64,
-    /// See [`Layout::to_words`]. Written under the lock, before the key.
+    /// The definition: see [`Layout::to_words`] and [`Order`]. Written under the lock, before the key.
     layout: [AtomicU64; 3],
-    /// See [`Order`]. Written under the lock, before the key.
     order: AtomicU8,
+    flush_every: AtomicU32,
     /// Schema and name, each ended by 0, as of the last time that a backend looked. Under the lock.
     name: [AtomicU8; 2 * NAME_LENGTH],
-    flush_every: AtomicU32,
     /// Of a counter: the file of the sequence that the block was taken from. Written by who takes a block.
     pub file: AtomicU32,
     /// Of a counter: the block after the one in use, see [`Next`]. Written under the lock; `limit` 0: none.
@@ -77,9 +76,30 @@ impl Default for Place {
 }
 
 impl Place {
-    /// The generator's layout, under the lock or while the generator is locked against DROP.
+    /// The generator's layout and all of its definition, under the lock or while the generator is locked against DROP.
     fn layout(&self) -> Layout {
-        Layout::from_words([&self.layout[0], &self.layout[1], &self.layout[2]].map(|word| word.load(Relaxed)))
+        Layout::from_words(self.layout.each_ref().map(|word| word.load(Relaxed)))
+    }
+
+    fn definition(&self) -> Definition {
+        Definition {
+            layout: self.layout(),
+            flush_every: self.flush_every.load(Relaxed),
+            order: Order::from_number(self.order.load(Relaxed)),
+        }
+    }
+
+    fn set_definition(&self, definition: &Definition) {
+        for (word, value) in self.layout.iter().zip(definition.layout.to_words()) {
+            word.store(value, Relaxed);
+        }
+        self.order.store(definition.order as u8, Relaxed);
+        self.flush_every.store(definition.flush_every, Relaxed);
+    }
+
+    /// Whether its blocks come from the authority.
+    fn is_leased(&self) -> bool {
+        self.definition().order == Order::Block && !settings::is_authority()
     }
 
     /// The block after the one in use. Without the lock only whether there is one means anything.
@@ -100,10 +120,7 @@ impl Place {
             let bytes = self.name[start..].iter().map(|byte| byte.load(Relaxed)).take_while(|byte| *byte != 0);
             CString::new(bytes.take(NAME_LENGTH - 1).collect::<Vec<u8>>()).unwrap_or_default()
         });
-        let order = Order::from_number(self.order.load(Relaxed));
-        let definition =
-            Definition { layout: self.layout(), flush_every: self.flush_every.load(Relaxed), order }.to_string();
-        Named { schema, name, definition: CString::new(definition).unwrap_or_default() }
+        Named { schema, name, definition: CString::new(self.definition().to_string()).unwrap_or_default() }
     }
 
     fn set_next(&self, next: Option<Next>) {
@@ -139,34 +156,57 @@ impl Shared {
         definition: &Definition,
         name: [&CStr; 2],
     ) -> Result<&'static Place, Error> {
-        let Definition { layout, order, flush_every } = definition;
         let key = key(database, sequence);
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
-            let find = |key| self.places().iter().find(|place| place.key.load(Relaxed) == key);
+            let find = |key| self.used().iter().find(|place| place.key.load(Relaxed) == key);
             let place = match find(key) {
-                Some(place) if place.layout() == *layout => {
+                Some(place) if place.definition() == *definition => {
                     place.set_name(name);
                     return Ok(place);
                 }
                 // Its label was set, used and rolled back, and then another was set.
                 Some(place) => place,
-                None => find(0).ok_or(Error::NoPlace)?,
+                None => match find(0) {
+                    Some(place) => place,
+                    None => self.use_one_more().ok_or(Error::NoPlace)?,
+                },
             };
-            place.words.reset(layout.stamp_at(self.attach_at.load(Relaxed)).saturating_sub(1));
+            let first = definition.layout.stamp_at(self.attach_at.load(Relaxed));
+            place.words.reset(first.saturating_sub(1), self.attach_floor());
             place.file.store(0, Relaxed);
             place.set_next(None);
-            for (word, value) in place.layout.iter().zip(layout.to_words()) {
-                word.store(value, Relaxed);
-            }
-            place.order.store(*order as u8, Relaxed);
-            place.flush_every.store(*flush_every, Relaxed);
+            place.set_definition(definition);
             place.set_name(name);
-            if *order == Order::Block && !settings::is_authority() {
+            if place.is_leased() {
                 self.leases.store(true, Relaxed);
             }
             place.key.store(key, Release);
             Ok(place)
         })
+    }
+
+    /// The places that were ever used.
+    fn used(&self) -> &[Place] {
+        &self.places()[..self.used_places.load(Acquire) as usize]
+    }
+
+    /// One that was never used. Under the lock.
+    fn use_one_more(&self) -> Option<&Place> {
+        let used = self.used_places.load(Relaxed);
+        let place = self.places().get(used as usize)?;
+        self.used_places.store(used + 1, Release);
+        Some(place)
+    }
+
+    /// Worker only: permits nothing of any generator, until it is opened again. Of a counter, the rest of its block is
+    /// skipped; blocks of the authority are durable there.
+    pub fn close_all(&self) {
+        self.for_each_clock(|words, _, _| words.close());
+        self.locked(pg_sys::LWLockMode::LW_SHARED, || {
+            let counters =
+                self.used().iter().filter(|place| place.key.load(Acquire) != 0 && place.layout().is_counter());
+            counters.filter(|place| !place.is_leased()).for_each(|place| place.words.close());
+        });
     }
 
     /// Frees the place of `sequence`, or of all of `database`, for good: the transaction that drops it has committed, or
@@ -177,8 +217,8 @@ impl Shared {
             sequence.map_or(held >> 32 == u64::from(database.to_u32()), |sequence| held == key(database, sequence))
         };
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
-            for place in self.places().iter().filter(dropped) {
-                place.words.reset(0);
+            for place in self.used().iter().filter(dropped) {
+                place.words.reset(0, 0);
                 place.set_next(None);
                 place.key.store(0, Relaxed);
             }
@@ -190,7 +230,7 @@ impl Shared {
     pub fn for_each_clock(&self, mut action: impl FnMut(&Words, &Layout, Order)) {
         action(&self.server, &SERVER, settings::order());
         self.locked(pg_sys::LWLockMode::LW_SHARED, || {
-            for place in self.places().iter().filter(|place| place.key.load(Acquire) != 0) {
+            for place in self.used().iter().filter(|place| place.key.load(Acquire) != 0) {
                 let layout = place.layout();
                 if !layout.is_counter() {
                     action(&place.words, &layout, Order::from_number(place.order.load(Relaxed)));
@@ -225,9 +265,8 @@ impl Shared {
     /// The generators whose blocks are leased.
     pub fn leased(&self) -> Vec<Leased<'_>> {
         self.locked(pg_sys::LWLockMode::LW_SHARED, || {
-            let leased =
-                |place: &Place| place.key.load(Acquire) != 0 && place.order.load(Relaxed) == Order::Block as u8;
-            let numbered = (1..).zip(self.places()).filter(|(_, place)| leased(place));
+            let leased = |place: &Place| place.key.load(Acquire) != 0 && place.is_leased();
+            let numbered = (1..).zip(self.used()).filter(|(_, place)| leased(place));
             numbered.map(|(number, place)| (number, place.key.load(Relaxed), place)).collect()
         })
     }
@@ -268,7 +307,7 @@ impl Shared {
     pub fn use_block(&self, place: &Place, layout: &Layout, file: u32, block: Next, machine: u64, set_back: bool) {
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
             if set_back {
-                place.words.reset(block.first - 1);
+                place.words.reset(block.first - 1, 0);
             } else {
                 place.words.raise(block.first - 1);
             }
@@ -284,7 +323,7 @@ impl Shared {
             return true;
         }
         let mut all = true;
-        for place in self.places() {
+        for place in self.used() {
             let kept = self.locked(pg_sys::LWLockMode::LW_SHARED, || place.next());
             let Some(next) = kept else { continue };
             if !flush(next.record) {

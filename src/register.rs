@@ -7,7 +7,10 @@
 
 use crate::mechanism::Micros;
 use pgrx::pg_sys;
-use std::ffi::CStr;
+use std::{
+    ffi::CStr,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 /// Above what pg_replication_origin_create() hands out in practice, below the reserved 65535.
 const ORIGIN: pg_sys::RepOriginId = 65530;
@@ -48,15 +51,23 @@ pub fn is_flushed(record: pg_sys::XLogRecPtr) -> bool {
     unsafe { pg_sys::GetFlushRecPtr(std::ptr::null_mut()) >= record }
 }
 
-/// Whether this process's settings ask for synchronous standbys. Meant for the worker, whose settings are those of the
-/// configuration files: a session's own synchronous_commit changes nothing.
-pub fn is_synchronous() -> bool {
+/// A hash of which synchronous standbys this process's settings ask for; 0: none. Meant for the worker, whose settings are
+/// those of the configuration files: a session's own synchronous_commit changes nothing.
+pub fn synchronous_standbys() -> u64 {
     let local = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32;
     // SAFETY: settings of this process, kept by PostgreSQL; the names are a string or null.
-    unsafe {
-        let names = pg_sys::SyncRepStandbyNames;
-        !names.is_null() && !CStr::from_ptr(names).is_empty() && pg_sys::synchronous_commit > local
+    let names = unsafe {
+        if pg_sys::SyncRepStandbyNames.is_null() || pg_sys::synchronous_commit <= local {
+            return 0;
+        }
+        CStr::from_ptr(pg_sys::SyncRepStandbyNames)
+    };
+    if names.is_empty() {
+        return 0;
     }
+    let mut hash = DefaultHasher::new();
+    names.hash(&mut hash);
+    hash.finish().max(1)
 }
 
 /// Whether the synchronous standbys have everything up to `record` on disk.

@@ -274,7 +274,7 @@ pub fn define() {
     );
     GucRegistry::define_int_guc(
         c"idgen.wait_timeout",
-        c"How long a call waits for the durable horizon or the authority before it fails.",
+        c"How long a call waits for the durable horizon, the authority or a loan before it fails.",
         c"Calls wait when the horizon cannot move: no background worker, or a synchronous standby that is away.",
         &WAIT_TIMEOUT,
         1,

@@ -8,10 +8,11 @@
 //! Each word says who writes it. Giving out ids takes no lock.
 
 use crate::{
+    errand::{Asking, Errand},
     error::Error,
     grant::GrantWords,
     machine_clock,
-    mechanism::{Micros, allocator::Words, clock::Clock},
+    mechanism::{Micros, allocator::Words, clock::Clock, loan},
     member::MemberWords,
     peers::GossipWords,
     places::Place,
@@ -22,7 +23,7 @@ use pgrx::prelude::*;
 use std::{
     cell::UnsafeCell,
     ptr,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU64, Ordering::*},
+    sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*},
 };
 
 /// The shared words. Unless it says otherwise a word is written by the worker only and read by everyone, relaxed:
@@ -35,8 +36,9 @@ pub struct Shared {
     max_borrow: AtomicI64,
     /// Set by backends with streams of their own, which the worker cannot see otherwise; cleared by the worker.
     pub own_streams_active: AtomicBool,
-    /// Whether a record must be on the synchronous standbys before it permits anything.
-    pub synchronous: AtomicBool,
+    /// Which synchronous standbys must have a record before it permits anything, as a hash of their setting; 0: none. At
+    /// first nobody knows, and some must.
+    standbys: AtomicU64,
     /// See there.
     pub(crate) grant: GrantWords,
     /// Until when strict ids are served here, on the effective clock: the lease that is in force. 0: none.
@@ -45,8 +47,8 @@ pub struct Shared {
     strict_from: AtomicI64,
     /// Set by callers of a strict generator that found no lease; cleared by the worker.
     pub strict_wanted: AtomicBool,
-    /// A time that is nobody's loan: what a start, a clock set back or a raised horizon reached.
-    floor: AtomicI64,
+    /// The floor of a generator that gets a place: see [`loan`].
+    attach_floor: AtomicI64,
     base: AtomicI64,
     held: AtomicI64,
     seen: AtomicI64,
@@ -65,18 +67,17 @@ pub struct Shared {
 
     /// Where a generator that gets a place begins. Raised by the worker at the start.
     pub(crate) attach_at: AtomicI64,
+    /// How many places were ever used. Written under the lock.
+    pub(crate) used_places: AtomicU32,
     /// Written by who keeps a next block: the worker should flush. The worker takes it.
     pub(crate) flush_wanted: AtomicBool,
     /// Set when a generator is used whose blocks are leased.
     pub(crate) leases: AtomicBool,
     /// Written by whoever waits: the horizon that his next stamp needs. The worker takes it.
     wanted: AtomicI64,
-    /// Written by superusers' repairs, see [`Shared::ask`]: how many were asked for, and what for.
-    asked: AtomicU64,
-    accept: AtomicBool,
-    raise_to: AtomicI64,
-    /// Written by the worker: how many repairs are done.
-    answered: AtomicU64,
+    /// What a superuser's repair asks for, with its time; [`ACCEPT`]: the clock is to be accepted.
+    repair: Errand,
+    repair_to: AtomicI64,
 
     /// See there.
     pub member: MemberWords,
@@ -93,6 +94,9 @@ pub struct Shared {
     max_generators: u32,
     max_backends: u32,
 }
+
+/// No time that a horizon is raised to.
+const ACCEPT: Micros = Micros::MIN;
 
 /// What a superuser's repair asks the worker for.
 #[derive(Clone, Copy)]
@@ -196,12 +200,12 @@ impl Shared {
             offset: AtomicI64::new(0),
             max_borrow: AtomicI64::new(0),
             own_streams_active: AtomicBool::new(false),
-            synchronous: AtomicBool::new(false),
+            standbys: AtomicU64::new(u64::MAX),
             grant: GrantWords::default(),
             strict_until: AtomicI64::new(0),
             strict_from: AtomicI64::new(Micros::MAX),
             strict_wanted: AtomicBool::new(false),
-            floor: AtomicI64::new(0),
+            attach_floor: AtomicI64::new(0),
             base: AtomicI64::new(0),
             held: AtomicI64::new(0),
             seen: AtomicI64::new(0),
@@ -214,13 +218,12 @@ impl Shared {
             worker: AtomicI32::new(-1),
             worker_pid: AtomicI32::new(0),
             attach_at: AtomicI64::new(0),
+            used_places: AtomicU32::new(0),
             flush_wanted: AtomicBool::new(false),
             leases: AtomicBool::new(false),
             wanted: AtomicI64::new(0),
-            asked: AtomicU64::new(0),
-            accept: AtomicBool::new(false),
-            raise_to: AtomicI64::new(0),
-            answered: AtomicU64::new(0),
+            repair: Errand::default(),
+            repair_to: AtomicI64::new(0),
             member: MemberWords::default(),
             gossip: GossipWords::default(),
             horizon_waits: AtomicI64::new(0),
@@ -280,8 +283,9 @@ impl Shared {
         self.max_borrow.load(Relaxed)
     }
 
-    pub fn floor(&self) -> Micros {
-        self.floor.load(Relaxed)
+    /// On which floor a generator begins that gets a place.
+    pub(crate) fn attach_floor(&self) -> Micros {
+        self.attach_floor.load(Relaxed)
     }
 
     /// Where a stream begins that has no words in shared memory.
@@ -331,9 +335,11 @@ impl Shared {
         self.max_borrow.store(settings::max_borrow(), Relaxed);
     }
 
-    /// Worker only: nothing up to `floor` counts as a loan.
-    pub fn raise_floor(&self, floor: Micros) {
-        self.floor.fetch_max(floor, Relaxed);
+    /// Worker only: of no generator, also one that has no place yet, is what is up to `at` now anybody's loan.
+    pub fn raise_floors(&self, at: Micros) {
+        let floor = loan::floor(at, machine_clock::boot());
+        self.attach_floor.fetch_max(floor, Relaxed);
+        self.for_each_clock(|words, _, _| words.raise_floor(floor));
     }
 
     /// Worker only: every generator goes on at or after `at`, also one that has no place yet. The streams of backends
@@ -379,6 +385,22 @@ impl Shared {
         self.fault.store(0, Relaxed);
     }
 
+    /// Whether a record must be on synchronous standbys before it permits anything.
+    pub fn is_synchronous(&self) -> bool {
+        self.standbys.load(Relaxed) != 0
+    }
+
+    /// Worker only: these standbys, 0: none, must have what permits something from now on. What was permitted before is
+    /// not known to be on others: it is closed, and opened again by a move that they acknowledge.
+    pub fn set_standbys(&self, standbys: u64) {
+        let before = self.standbys.swap(standbys, Relaxed);
+        if standbys != 0 && standbys != before && self.started() != 0 {
+            self.horizon.store(0, Relaxed);
+            self.close_all();
+            self.want_horizon(1);
+        }
+    }
+
     /// Worker only: says where the worker is to be woken, or that it has gone.
     pub fn set_worker(&self, place: i32, pid: i32) {
         self.worker_pid.store(pid, Relaxed);
@@ -396,32 +418,35 @@ impl Shared {
         self.wanted.swap(0, AcqRel)
     }
 
-    /// Asks the worker for a repair, and returns the ticket that [`Shared::is_answered`] takes.
-    pub fn ask(&self, repair: Repair) -> u64 {
-        match repair {
-            Repair::AcceptClock => self.accept.store(true, Release),
-            Repair::RaiseHorizon(to) => _ = self.raise_to.fetch_max(to, AcqRel),
-        }
-        let ticket = self.asked.fetch_add(1, AcqRel) + 1;
+    /// Asks the worker for a repair, if it is not at another.
+    pub fn ask(&self, repair: Repair) -> Option<Asking<'_>> {
+        let asking = self.repair.claim()?;
+        let to = match repair {
+            Repair::AcceptClock => ACCEPT,
+            Repair::RaiseHorizon(to) => to,
+        };
+        self.repair_to.store(to, Relaxed);
+        asking.ask();
         self.wake_worker();
-        ticket
+        Some(asking)
     }
 
-    /// Whether the repair of `ticket` is done and durable.
-    pub fn is_answered(&self, ticket: u64) -> bool {
-        self.answered.load(Acquire) >= ticket
-    }
-
-    /// Worker only: the repairs to do now, with the count to hand to [`Shared::answer`].
-    pub fn repairs(&self) -> (u64, bool, Micros) {
-        // The count first: what is asked for after it waits for the next round.
-        let asked = self.asked.load(Acquire);
-        (asked, self.accept.swap(false, AcqRel), self.raise_to.load(Acquire))
+    /// Worker only: a repair to do now. [`Shared::repaired`] ends it.
+    pub fn take_repair(&self) -> Option<Repair> {
+        self.repair.take().then(|| match self.repair_to.load(Relaxed) {
+            ACCEPT => Repair::AcceptClock,
+            to => Repair::RaiseHorizon(to),
+        })
     }
 
     /// Worker only.
-    pub fn answer(&self, asked: u64) {
-        self.answered.store(asked, Release);
+    pub fn repaired(&self) {
+        self.repair.done();
+    }
+
+    /// Worker only, when it begins.
+    pub fn put_repair_back(&self) {
+        self.repair.put_back();
     }
 
     /// Sleeps until the next move or for `timeout`, whichever is first; a spurious return is possible. Raises if the

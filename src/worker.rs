@@ -5,6 +5,7 @@
 //! the horizon they have, and then wait.
 
 use crate::{
+    errand::Asking,
     error::Error,
     faults, grant, machine_clock,
     mechanism::{
@@ -12,6 +13,7 @@ use crate::{
         clock::Clock,
         definition::Order,
         horizon::{Position, Server, Step},
+        loan,
     },
     member, peers, process,
     protocol::lease::{self, LEASE},
@@ -29,8 +31,12 @@ use pgrx::{
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
-/// How long it sleeps between two looks at what the standbys have.
-const STANDBY_LOOK: Duration = Duration::from_millis(1);
+/// How long it sleeps between two looks at what the standbys have, at first and at last.
+const STANDBY_LOOK: Micros = SECOND / 1000;
+const LONGEST_STANDBY_LOOK: Micros = SECOND / 20;
+
+/// How often it follows the clock while there is nothing to do. That writes nothing.
+const LOOK: Micros = SECOND;
 
 /// How often a worker that is missing is launched.
 const LAUNCH: Micros = SECOND;
@@ -47,8 +53,19 @@ pub fn register() {
 
 /// Asks the running worker for a repair and waits until it is done and durable.
 pub fn repair(shared: &Shared, repair: Repair) -> Result<(), Error> {
-    let ticket = shared.ask(repair);
-    wait_for_move(shared, || Ok(shared.is_answered(ticket).then_some(())))
+    wait_until_done(shared, || shared.ask(repair))
+}
+
+/// Waits until what `ask` asks for is done. What has not begun by the end of the wait is withdrawn.
+pub fn wait_until_done<'a>(shared: &Shared, ask: impl Fn() -> Option<Asking<'a>>) -> Result<(), Error> {
+    let mut asking = None;
+    let done = wait_for_move(shared, || {
+        if asking.is_none() {
+            asking = ask();
+        }
+        Ok(asking.as_ref().is_some_and(Asking::is_done).then_some(()))
+    });
+    done.map_err(|_| Error::RepairTimeout { has_begun: asking.is_some_and(|asking| !asking.withdraw()) })
 }
 
 /// Calls `attempt` until it gives a result or fails, and between two attempts waits for the worker, at most
@@ -108,8 +125,9 @@ fn announce(shared: &Shared) {
 /// Works until the process is told to end.
 fn run(shared: &'static Shared) {
     publish_settings(shared);
+    shared.put_repair_back();
     Host { shared, wanted: 0, began: 0 }.go(Step::Start);
-    let (mut seen, mut changed) = (given(shared), machine_clock::boot());
+    let (mut seen, mut used) = (given(shared), machine_clock::boot());
     let mut launched = Micros::MIN / 2;
     loop {
         let missing = is_worker_missing(shared);
@@ -119,16 +137,20 @@ fn run(shared: &'static Shared) {
         }
         shared.apply_grant();
         shared.check_peers();
-        let (asked, accept, raise_to) = shared.repairs();
-        if accept {
-            shared.set_clock(shared.clock().accept(machine_clock::both()));
-        }
-        if raise_to > shared.attach_at() {
-            shared.raise_all(raise_to);
+        let repair = shared.take_repair();
+        let mut raise_to = 0;
+        match repair {
+            Some(Repair::AcceptClock) => shared.set_clock(shared.clock().accept(machine_clock::both())),
+            Some(Repair::RaiseHorizon(to)) => {
+                raise_to = to;
+                shared.raise_all(to);
+                shared.raise_floors(to);
+            }
+            None => {}
         }
         let flushed = shared.flush_next(|record| {
             register::flush(record);
-            !shared.synchronous.load(Ordering::Relaxed) || register::is_on_standbys(record)
+            !shared.is_synchronous() || register::is_on_standbys(record)
         });
         let wanted = shared.take_wanted();
         if wanted != 0 && shared.started() != 0 {
@@ -137,36 +159,50 @@ fn run(shared: &'static Shared) {
         }
         let active = given(shared) != seen || shared.own_streams_active.swap(false, Ordering::Relaxed);
         let lease = renewal(shared, active);
-        let must =
-            wanted > shared.horizon() || !shared.is_answered(asked) || shared.started() == 0 || lease == Renewal::Now;
+        let must = wanted > shared.horizon() || repair.is_some() || shared.started() == 0 || lease == Renewal::Now;
         if must || active && position(shared, 0).is_due() {
             if !(Host { shared, wanted: wanted.max(raise_to), began: 0 }.go(Step::Decide)) {
                 return;
             }
-            shared.raise_floor(raise_to);
-            shared.answer(asked);
+            shared.repaired();
+        } else if machine_clock::boot() - shared.clock().seen >= LOOK {
+            follow(shared);
         }
         // Also when there was nothing to do: who came between may wait for what has been done already.
         shared.wake_waiting();
 
-        let boot = machine_clock::boot();
         if active || must {
-            (seen, changed) = (given(shared), boot);
+            (seen, used) = (given(shared), machine_clock::boot());
         }
-        // While ids are given out it looks often enough that nobody has to wait; then it sleeps until it is woken.
-        let lead = settings::horizon_lead();
-        let idle = match lease {
-            Renewal::At(at) => Some((at - boot).clamp(1_000, lead / 8)),
-            _ => (boot - changed < lead).then_some(lead / 8),
+        let look = if !flushed {
+            STANDBY_LOOK
+        } else if missing {
+            next_look(shared, used, &lease).min(LAUNCH)
+        } else {
+            next_look(shared, used, &lease)
         };
-        // Who waits for the first round of gossip is not told when it took too long.
-        let idle = shared.first_round().map(|at| (at - boot).max(1_000)).or(idle);
-        let idle = if missing { Some(idle.unwrap_or(LAUNCH).min(LAUNCH)) } else { idle };
-        let idle = idle.map(|time| Duration::from_micros(time as u64));
-        if !sleep(shared, if flushed { idle } else { Some(STANDBY_LOOK) }) {
+        if !sleep(shared, look) {
             return;
         }
     }
+}
+
+/// How long the worker sleeps if nobody wakes it, when ids were given out last at `used`: while they are, it looks often
+/// enough that nobody has to wait; else it only follows the clock.
+fn next_look(shared: &Shared, used: Micros, lease: &Renewal) -> Micros {
+    let boot = machine_clock::boot();
+    let mut look = LOOK;
+    if boot - used < settings::horizon_lead() {
+        look = look.min(position(shared, 0).look_again());
+    }
+    if let Renewal::At(at) = lease {
+        look = look.min(at - boot);
+    }
+    // Who waits for the first round of gossip is not told when it took too long.
+    if let Some(at) = shared.first_round() {
+        look = look.min(at - boot);
+    }
+    look.max(STANDBY_LOOK)
 }
 
 /// When the lease for strict ids is to be renewed, by a move.
@@ -234,12 +270,18 @@ struct Host {
 impl Host {
     /// Goes through the steps from `step` on. False if the process is told to end meanwhile.
     fn go(mut self, mut step: Step<pg_sys::XLogRecPtr>) -> bool {
+        let mut since = machine_clock::boot();
         while step != Step::Done {
             let next = step.take(&mut self);
             if next != step {
                 faults::point(moment_after(&step));
-            } else if !sleep(self.shared, Some(STANDBY_LOOK)) {
-                return false;
+                since = machine_clock::boot();
+            } else {
+                // A standby that is away is looked for seldom.
+                let waited = machine_clock::boot() - since;
+                if !sleep(self.shared, (waited / 16).clamp(STANDBY_LOOK, LONGEST_STANDBY_LOOK)) {
+                    return false;
+                }
             }
             step = next;
         }
@@ -279,8 +321,10 @@ impl Server for Host {
         self.shared.set_clock(clock);
     }
 
-    fn raise_floor(&mut self, at: Micros) {
-        self.shared.raise_floor(at);
+    fn start_floor(&mut self, horizon: Micros) {
+        let clock = self.shared.clock().at(machine_clock::boot());
+        let (lead, borrow) = (settings::horizon_lead(), settings::max_borrow());
+        self.shared.raise_floors(loan::at_start(horizon, clock, lead, borrow));
     }
 
     fn raise_all(&mut self, at: Micros) {
@@ -314,7 +358,7 @@ impl Server for Host {
     }
 
     fn is_acknowledged(&self, record: pg_sys::XLogRecPtr) -> bool {
-        !self.shared.synchronous.load(Ordering::Relaxed) || register::is_on_standbys(record)
+        !self.shared.is_synchronous() || register::is_on_standbys(record)
     }
 
     fn publish(&mut self, horizon: Micros) {
@@ -364,13 +408,15 @@ fn follow(shared: &Shared) -> Micros {
             .report(PgLogLevel::WARNING);
     }
     // What was reached before the clock went back is nobody's loan.
-    shared.raise_floor(clock.at(clock.seen).max(before.at(clock.seen)));
+    if clock.offset < before.offset {
+        shared.raise_floors(before.at(clock.seen));
+    }
     clock.at(clock.seen)
 }
 
 /// Waits to be woken, at most `timeout`, and reloads the settings if that is asked for. False: the process is to end.
-fn sleep(shared: &Shared, timeout: Option<Duration>) -> bool {
-    let go_on = BackgroundWorker::wait_latch(timeout);
+fn sleep(shared: &Shared, timeout: Micros) -> bool {
+    let go_on = BackgroundWorker::wait_latch(Some(Duration::from_micros(timeout.max(1) as u64)));
     if BackgroundWorker::sighup_received() {
         process::reload();
         publish_settings(shared);
@@ -380,8 +426,8 @@ fn sleep(shared: &Shared, timeout: Option<Duration>) -> bool {
 
 /// What callers go by is what the configuration files say, for all of them at once: never a session's own settings.
 fn publish_settings(shared: &Shared) {
-    shared.synchronous.store(register::is_synchronous(), Ordering::Relaxed);
     shared.set_clock(shared.clock());
+    shared.set_standbys(register::synchronous_standbys());
 }
 
 /// Whether a worker that the settings ask for is not there: it never was, or it has ended just before it was needed again,

@@ -1,19 +1,20 @@
-//! The two words of a generator, and the one step that gives out ids.
+//! The words of a generator, and the one step that gives out ids.
 //!
 //! | word    | meaning                                | who writes        | who reads |
 //! |---------|----------------------------------------|-------------------|-----------|
 //! | `last`  | the last stamp given out               | every caller      | everyone  |
 //! | `bound` | the first id that may not be given, 0: closed | the worker; of a counter, who takes a block | everyone |
+//! | `floor` | up to where a stamp is nobody's loan | the worker, and who observes | who would have to wait |
 //!
 //! `bound` is written as an id: its machine bits are the machine id in force, the rest is the limit in stamps, so
-//! that one load reads both consistently. Neither word ever wraps: both stay at or below [`Layout::stamps`].
+//! that one load reads both consistently. `last` and `bound` never wrap: both stay at or below [`Layout::stamps`].
 //!
 //! A caller reads `last`, then `bound`, decides, then exchanges `last`. A pause between the steps is harmless: the
 //! bound only rises, and whoever would take ids back raises `last` first, so that the exchange fails.
 
 use super::{Micros, layout::Layout};
 use crossbeam_utils::CachePadded;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// The words of one generator in shared memory.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Words {
     last: CachePadded<AtomicU64>,
     /// Release on store: who sees the new bound sees the `last` that the worker raised before it.
     bound: AtomicU64,
+    /// See [`super::loan`]. Only looked at by a caller that would have to wait. Relaxed: it permits nothing.
+    floor: AtomicI64,
 }
 
 /// Stamps `first .. first + count`, given to this caller and to nobody else, under `machine`.
@@ -107,11 +110,22 @@ impl Words {
         self.last.fetch_max(stamp, Ordering::AcqRel);
     }
 
-    /// Begins anew after `stamp`, closed. Only while nobody can take from these words, or where its owner has set a
-    /// counter back.
-    pub fn reset(&self, stamp: u64) {
+    /// What counts as a loan: see [`super::loan`].
+    pub fn floor(&self) -> Micros {
+        self.floor.load(Ordering::Relaxed)
+    }
+
+    /// Of two floors the higher one stays.
+    pub fn raise_floor(&self, floor: Micros) {
+        self.floor.fetch_max(floor, Ordering::Relaxed);
+    }
+
+    /// Begins anew after `stamp`, on `floor`, closed. Only while nobody can take from these words, or where its owner has
+    /// set a counter back.
+    pub fn reset(&self, stamp: u64, floor: Micros) {
         self.bound.store(0, Ordering::Release);
         self.last.store(stamp, Ordering::Release);
+        self.floor.store(floor, Ordering::Relaxed);
     }
 
     /// Permits the ids of `machine` with stamps below `limit`, once what covers them is durable. Worker only; for a

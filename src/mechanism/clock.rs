@@ -14,6 +14,9 @@ use super::{Micros, SECOND};
 /// A wall clock this far past the horizon at a start is not believed.
 const MAX_AWAY: Micros = 366 * 86_400 * SECOND;
 
+/// The longest that idgen.horizon_lead can be.
+pub const MAX_LEAD: Micros = 3600 * SECOND;
+
 /// A change of the wall clock against the boot-time clock by more than this is a step, not a slew.
 const STEP: Micros = SECOND / 10;
 
@@ -50,13 +53,14 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The clock of a server that starts: the later of the wall clock and where the effective clock stood at least
-    /// when `horizon`, a lead ahead of it, was promised (0: never). A wall clock over a year past the horizon is held
-    /// as a leap would be, unless `max_jump` is negative.
+    /// The clock of a server that starts: the wall clock, if it can be where the effective clock stood when `horizon` was
+    /// promised (0: never), whatever the lead was then; if it is before that, a lead before the horizon. A wall clock
+    /// over a year past the horizon is held as a leap would be, unless `max_jump` is negative.
     pub fn start(now: Reading, horizon: Micros, lead: Micros, max_jump: Micros) -> Clock {
         let stood = if horizon == 0 { now.wall } else { horizon - lead };
         let away = horizon != 0 && max_jump >= 0 && now.wall > horizon.saturating_add(MAX_AWAY);
-        let effective = if away { stood } else { now.wall.max(stood) };
+        let before = horizon != 0 && now.wall <= horizon.saturating_sub(MAX_LEAD.max(lead));
+        let effective = if away || before { stood } else { now.wall };
         let offset = effective - now.boot;
         Clock {
             offset,
@@ -126,10 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn a_start_takes_the_later_of_wall_clock_and_horizon_less_lead() {
+    fn a_start_takes_the_wall_clock_unless_that_is_before_what_any_lead_explains() {
         for (wall, horizon, expected) in [
             (NOON, 0, NOON),
             (NOON, NOON - HOUR, NOON),
+            (NOON, NOON + HOUR / 2, NOON),
             (NOON - HOUR, NOON, NOON - LEAD),
             (0, NOON, NOON - LEAD),
             (NOON + YEAR, NOON, NOON + YEAR),

@@ -5,7 +5,7 @@
 //! Decide -> Write -> Flush -> Acknowledge -> Publish -> Open -> Done    each time that it moves
 //! ```
 
-use super::Micros;
+use super::{Micros, SECOND};
 
 /// What the one process that moves the horizon does next. Between two steps it may end, and the server may crash: what
 /// was read from the register permits nothing, and only what was opened after the flush and the acknowledgement does.
@@ -39,7 +39,8 @@ pub trait Server {
     fn read_register(&self) -> Micros;
     /// The clock of a server that goes on from `horizon`: see [`Clock::start`](super::clock::Clock::start).
     fn start_clock(&mut self, horizon: Micros);
-    fn raise_floor(&mut self, at: Micros);
+    /// Has what is up to `horizon` be nobody's loan: see [`super::loan::at_start`].
+    fn start_floor(&mut self, horizon: Micros);
     /// Raises every `last`, also of generators that come later, to the last stamp before `at`.
     fn raise_all(&mut self, at: Micros);
     fn follow_clock(&mut self);
@@ -61,7 +62,7 @@ impl<R: Copy> Step<R> {
             Step::Start => Step::Raise(server.read_register()),
             Step::Raise(horizon) => {
                 server.start_clock(horizon);
-                server.raise_floor(horizon);
+                server.start_floor(horizon);
                 server.raise_all(horizon);
                 Step::Done
             }
@@ -86,6 +87,9 @@ impl<R: Copy> Step<R> {
     }
 }
 
+/// What the flush of one move takes at most where nothing is wrong.
+const FLUSH: Micros = SECOND / 100;
+
 /// What the worker knows when it asks whether, and where to, the horizon should move.
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
@@ -102,10 +106,17 @@ pub struct Position {
 }
 
 impl Position {
-    /// How far beyond what was given out the horizon goes: an eighth of a lead, but just after a start not more than
-    /// the server has been up, or quick crashes would ratchet it ahead of the clock.
+    /// How far beyond what was given out the horizon goes: an eighth of a lead, but after a start not more than a tenth
+    /// of the time that the server has been up. That is what ids at nine tenths of the rate have fallen back meanwhile, so
+    /// that crash after crash it does not get further ahead of the clock.
     fn margin(&self) -> Micros {
-        self.up.clamp(self.lead / 256 + 1, self.lead / 8 + 1)
+        (self.up / 10).clamp((self.lead / 256).min(FLUSH) + 1, self.lead / 8 + 1)
+    }
+
+    /// How long until it should be looked at again, while ids are given out.
+    pub fn look_again(&self) -> Micros {
+        let left = self.horizon.saturating_sub(self.reach.saturating_add(self.margin() / 2));
+        left.clamp(FLUSH / 10, (self.lead / 8).max(FLUSH / 10))
     }
 
     /// Where the horizon moves to. Never back.

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod definition;
 pub mod horizon;
 pub mod layout;
+pub mod loan;
 
 /// Microseconds: an instant is counted from the Unix epoch, a duration stands by itself.
 pub type Micros = i64;

@@ -45,6 +45,7 @@ fn indebted(settings: &str) -> Cluster {
 /// Begins a call that waits, has `end` end it at once when it does, and returns what it says.
 fn ended_by(cluster: &Cluster, end: &str) -> Option<SqlState> {
     let mut client = cluster.connect("postgres");
+    client.batch_execute("SET idgen.wait_timeout = '10min'").unwrap();
     let pid: i32 = one(&mut client, "SELECT pg_backend_pid()");
     let waiting = thread::spawn(move || client.query(NEXT, &[]).err());
     let activity = format!("SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'Extension'");
@@ -63,7 +64,7 @@ fn cancel_terminate_and_statement_timeout_end_a_call_that_waits_for_a_loan_at_on
     // The client may see the end of the connection before it reads why.
     assert!([None, Some(SqlState::ADMIN_SHUTDOWN)].contains(&ended_by(&cluster, "pg_terminate_backend")));
     let mut client = cluster.connect("postgres");
-    client.batch_execute("SET statement_timeout = '200ms'").unwrap();
+    client.batch_execute("SET statement_timeout = '200ms'; SET idgen.wait_timeout = '10min'").unwrap();
     let since = monotonic();
     let error = refusal(&mut client, NEXT);
     assert_eq!(*error.code(), SqlState::QUERY_CANCELED);
@@ -71,11 +72,17 @@ fn cancel_terminate_and_statement_timeout_end_a_call_that_waits_for_a_loan_at_on
 }
 
 #[test]
-fn a_loan_is_waited_for_longer_than_wait_timeout() {
-    let cluster = indebted("idgen.max_borrow = '2s'\nidgen.wait_timeout = '100ms'");
+fn a_loan_is_waited_for_as_long_as_wait_timeout_and_no_longer() {
+    let cluster = indebted("idgen.max_borrow = '2s'\nidgen.wait_timeout = '3s'");
     let since = monotonic();
     cluster.one::<i64>(NEXT);
     assert!(monotonic() - since > SECOND / 2, "there was no loan to wait for");
+    let cluster = indebted("idgen.max_borrow = '3s'");
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("SET idgen.wait_timeout = '100ms'").unwrap();
+    let since = monotonic();
+    assert_eq!(*refusal(&mut client, NEXT).code(), SqlState::CANNOT_CONNECT_NOW);
+    assert!(monotonic() - since < SECOND / 2, "it was not told at once");
 }
 
 #[test]

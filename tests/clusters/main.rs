@@ -17,6 +17,7 @@ mod forms;
 mod generators;
 mod gossip;
 mod grants;
+mod liveness;
 mod migration;
 mod repair;
 mod strict;

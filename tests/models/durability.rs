@@ -167,6 +167,9 @@ trait Mechanism: Sync {
     fn tick_end(&self, generator: usize, stamp: u64) -> Micros;
     fn start(&self, boot: Micros, wall: Micros, horizon: Micros, lead: Micros, jump: Micros) -> Clock;
     fn follow(&self, clock: Clock, boot: Micros, wall: Micros, jump: Micros) -> Clock;
+    fn floor(&self, at: Micros, boot: Micros) -> Micros;
+    fn floor_at_start(&self, horizon: Micros, clock: Micros, lead: Micros, borrow: Micros) -> Micros;
+    fn latest(&self, clock: Micros, floor: Micros, boot: Micros, borrow: Micros) -> Micros;
     /// Takes the worker's next step.
     fn step(&self, worker: Worker, server: &mut Seen) -> Worker;
     /// The first stamp and the last; or whether it is for a loan that there is none.
@@ -185,12 +188,14 @@ macro_rules! mechanism {
     ($name:ident $(, $file:tt: $from:tt => $to:tt)*) => {
         mod $name {
             use super::{Clock, LAYOUTS, MACHINE, Micros, Seen, Worker::{self, *}};
-            copy::mechanism! { copied $(, $file: $from => $to)* }
+            // Here the lead is always the same, and a wall clock that it does not explain is one that was set back.
+            copy::mechanism! { copied, "clock.rs": "MAX_LEAD: Micros = 3600 * SECOND" => "MAX_LEAD: Micros = 0" $(, $file: $from => $to)* }
             use copied::{
                 allocator::{Refusal, Words},
                 clock::{self, Reading},
                 horizon::{Position, Server, Step},
                 layout::Layout,
+                loan,
             };
             use std::sync::LazyLock;
 
@@ -218,6 +223,15 @@ macro_rules! mechanism {
                 fn follow(&self, [offset, base, seen]: Clock, boot: Micros, wall: Micros, jump: Micros) -> Clock {
                     let clock = clock::Clock { offset, base, seen, ..clock::Clock::default() };
                     short(clock.follow(Reading { boot, wall }, jump))
+                }
+                fn floor(&self, at: Micros, boot: Micros) -> Micros {
+                    loan::floor(at, boot)
+                }
+                fn floor_at_start(&self, horizon: Micros, clock: Micros, lead: Micros, borrow: Micros) -> Micros {
+                    loan::at_start(horizon, clock, lead, borrow)
+                }
+                fn latest(&self, clock: Micros, floor: Micros, boot: Micros, borrow: Micros) -> Micros {
+                    loan::latest(clock, floor, boot, borrow)
                 }
                 fn step(&self, worker: Worker, server: &mut Seen) -> Worker {
                     let step = match worker {
@@ -270,8 +284,8 @@ macro_rules! mechanism {
                 fn start_clock(&mut self, horizon: Micros) {
                     self.start_clock(horizon)
                 }
-                fn raise_floor(&mut self, at: Micros) {
-                    self.state.shared.floor = self.state.shared.floor.max(at)
+                fn start_floor(&mut self, horizon: Micros) {
+                    self.start_floor(horizon)
                 }
                 fn raise_all(&mut self, at: Micros) {
                     self.raise_all(at)
@@ -339,7 +353,7 @@ impl Cluster {
     fn wiped(&self) -> Shared {
         Shared {
             clock: [0; 3],
-            floor: 0,
+            floor: Micros::MIN / 2,
             horizon: 0,
             started: 0,
             attach_at: 0,
@@ -382,7 +396,7 @@ impl Cluster {
         let (m, shared) = (self.mechanism, &mut state.shared);
         let Some(words) = shared.words[generator] else { return };
         let now = state.boot + shared.clock[0];
-        let latest = now.max(shared.floor) + self.bounds.borrow;
+        let latest = m.latest(now, shared.floor, state.boot, self.bounds.borrow);
         match m.take(generator, words, now, latest, want) {
             Ok((first, last)) => {
                 shared.words[generator] = Some((last, words.1));
@@ -437,6 +451,13 @@ impl Seen<'_> {
         self.state.shared.clock = self.cluster.mechanism.start(self.state.boot, self.wall, horizon, lead, jump);
     }
 
+    fn start_floor(&mut self, horizon: Micros) {
+        let (boot, Bounds { lead, borrow, .. }) = (self.state.boot, self.cluster.bounds);
+        let clock = boot + self.state.shared.clock[0];
+        let at = self.cluster.mechanism.floor_at_start(horizon, clock, lead, borrow);
+        self.state.shared.floor = self.cluster.mechanism.floor(at, boot);
+    }
+
     fn raise_all(&mut self, at: Micros) {
         let shared = &mut self.state.shared;
         if self.cluster.fault != Some(AttachWithoutRaise) {
@@ -453,7 +474,9 @@ impl Seen<'_> {
         let (boot, shared) = (self.state.boot, &mut self.state.shared);
         let before = shared.clock;
         shared.clock = self.cluster.mechanism.follow(before, boot, self.wall, self.cluster.bounds.jump);
-        shared.floor = shared.floor.max(boot + shared.clock[0].max(before[0]));
+        if shared.clock[0] < before[0] {
+            shared.floor = shared.floor.max(self.cluster.mechanism.floor(boot + before[0], boot));
+        }
     }
 
     /// The last stamp of a generator that has given any.

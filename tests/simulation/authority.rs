@@ -291,7 +291,7 @@ impl World {
         if let Some(held) = server.member.held.filter(|_| server.up) {
             server.machine.limit = 0;
             let reached = tick_end(server.machine.last);
-            server.machine.raise(reached);
+            server.machine.raise(self.time, reached);
             server.member.release(reached);
             let reached = server.member.released.map_or(0, |(.., reached)| reached);
             let rows = self.granted.get_mut(&held.machine).into_iter().flatten();

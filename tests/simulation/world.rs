@@ -56,6 +56,7 @@ struct Machine {
     /// Wall clock less boot-time clock.
     wall: Micros,
     offset: Micros,
+    /// A line with nine tenths of the slope of time, at boot-time clock 0.
     floor: Micros,
     /// On disk.
     horizon: Micros,
@@ -84,7 +85,7 @@ impl Machine {
         let boot = self.boot(time);
         let stood = if self.horizon == 0 { self.wall } else { self.horizon - LEAD - boot };
         self.offset = self.wall.max(stood);
-        (self.floor, self.limit, self.followed) = (self.horizon, 0, boot);
+        (self.floor, self.limit, self.followed) = (self.horizon - boot + boot / 10, 0, boot);
         self.last = stamp_at(edge(self.horizon)).max(1) - 1;
     }
 
@@ -92,22 +93,23 @@ impl Machine {
     fn follow(&mut self, time: Micros) -> Option<Micros> {
         let boot = self.boot(time);
         let slowest = self.offset - (boot - self.followed) / 10;
-        self.floor = self.floor.max(boot + self.offset);
+        self.floor = self.floor.max(self.offset + boot / 10);
         self.offset = if self.wall > self.offset { self.wall } else { self.wall.max(slowest) };
         self.followed = boot;
         let target = (boot + self.offset + LEAD).max(tick_end(self.last) + LEAD / 8);
         (self.horizon < target - LEAD / 2).then_some(target.max(self.horizon))
     }
 
-    fn raise(&mut self, reach: Micros) {
+    fn raise(&mut self, time: Micros, reach: Micros) {
+        let boot = self.boot(time);
         self.last = self.last.max(stamp_at(edge(reach)).max(1) - 1);
-        self.floor = self.floor.max(reach);
+        self.floor = self.floor.max(reach - boot + boot / 10);
     }
 
     fn take(&mut self, time: Micros, want: u64) -> Option<Run> {
         let now = self.clock(time);
         let first = stamp_at(now).max(self.last + 1);
-        let latest = now.max(self.floor) + BORROW;
+        let latest = now.max(self.floor + self.boot(time) - self.boot(time) / 10) + BORROW;
         let limit = stamp_at(self.limit);
         if first >= limit || tick_start(first) > latest {
             return None;
@@ -502,7 +504,7 @@ impl World {
             (caller.generation, caller.waits) = (caller.generation + 1, false);
         }
         if let Some(held) = server.member.held {
-            server.machine.raise(held.from);
+            server.machine.raise(time, held.from);
         }
         let life = server.life;
         self.after(0, Event::Work(place, life));
@@ -667,7 +669,7 @@ impl World {
         let server = &mut self.servers[place];
         let now = server.machine.now(time);
         if let Some(reach) = server.gossip.hear(message, asked, now) {
-            server.machine.raise(reach);
+            server.machine.raise(time, reach);
             if fault == Some(Fault::KeepDrag) {
                 server.machine.offset = server.machine.offset.max(reach - now.boot);
             }
@@ -695,7 +697,7 @@ impl World {
             Body::Row(row) => {
                 let change = server.member.accept(&row, clock);
                 if change == Change::Taken {
-                    server.machine.raise(row.from);
+                    server.machine.raise(time, row.from);
                     let wall = server.machine.now(time).wall;
                     server.gossip.me =
                         Claim { machine: row.machine, epoch: row.epoch, since: wall, ..server.gossip.me };
