@@ -58,13 +58,13 @@ CREATE FUNCTION idgen_min_id("at" timestamptz) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'idgen_min_id_wrapper';
 COMMENT ON FUNCTION idgen_min_id(timestamptz) IS
-'the smallest id of that millisecond on any machine: id >= idgen_min_id(t) is everything since t';
+'the smallest id of that millisecond on any machine: id >= idgen_min_id(t) is everything since t, for any t';
 
 CREATE FUNCTION idgen_max_id("at" timestamptz) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'idgen_max_id_wrapper';
 COMMENT ON FUNCTION idgen_max_id(timestamptz) IS
-'the largest id of that millisecond on any machine: id <= idgen_max_id(t) is everything up to t';
+'the largest id of that millisecond on any machine: id <= idgen_max_id(t) is everything up to t, for any t';
 
 -- Generators: a layout of one's own, or a published one, each behind a sequence that carries its name and privileges.
 
@@ -237,6 +237,12 @@ END;
 COMMENT ON FUNCTION idgen_decode(bigint, regclass) IS
 'all that an id of the generator says';
 
+CREATE FUNCTION idgen_count(generator regclass) RETURNS bigint
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_count_wrapper';
+COMMENT ON FUNCTION idgen_count(regclass) IS
+'how many values of the counter were taken from its sequence, in whole blocks; null if it is no counter, or for who may neither use it nor monitor the server';
+
 CREATE FUNCTION idgen_generators(
     OUT generator regclass,
     OUT definition text, -- the fields from the highest bits down, epoch and tick in microseconds
@@ -246,19 +252,15 @@ CREATE FUNCTION idgen_generators(
     OUT per_second double precision, -- how many ids a second each server can give out, sustained; null for a counter
     OUT max_id bigint, -- the largest id that it can give out
     OUT flush_every bigint, -- of a counter: how many values are made durable at once
-    OUT used double precision -- the share of its timestamps or values that is behind it; of a counter only for who may use it
+    OUT used double precision -- the share of its timestamps or values that is behind it; of a counter only for who may use it, or is of pg_monitor
 ) RETURNS SETOF record
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 10
 SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT l.objoid::regclass, d.definition, d.epoch, d.ends, d.tick, d.per_second, d.max_id, d.flush_every,
         CASE WHEN d.epoch IS NOT NULL
-            THEN extract(epoch FROM now() - d.epoch) / extract(epoch FROM d.ends - d.epoch)
-            WHEN has_sequence_privilege(l.objoid, 'USAGE, SELECT')
-            -- Before PostgreSQL 18 it raises for who may not see it.
-            THEN CASE WHEN has_sequence_privilege(l.objoid, 'USAGE, SELECT')
-                THEN coalesce(pg_sequence_last_value(l.objoid::regclass), 0) END
-                / (2::double precision ^ substring(d.definition FROM 'counter:(\d+)')::int)
+            THEN (extract(epoch FROM now()) - extract(epoch FROM d.epoch)) / (extract(epoch FROM d.ends) - extract(epoch FROM d.epoch))
+            ELSE @extschema@.idgen_count(l.objoid) / (2::double precision ^ substring(d.definition FROM 'counter:(\d+)')::int)
         END
     FROM pg_seclabel l, @extschema@.idgen_definition(l.objoid::regclass) d
     WHERE l.provider = 'idgen' AND l.classoid = 'pg_class'::regclass AND l.objsubid = 0;
@@ -584,6 +586,8 @@ DECLARE
     schema regnamespace;
     lower timestamptz := since;
     upper timestamptz;
+    first bigint;
+    beyond bigint;
     bound text;
     suffix text;
     partition text;
@@ -608,10 +612,19 @@ BEGIN
     FOR i IN 1 .. 2147483647 LOOP
         EXIT WHEN lower >= until;
         upper := since + i * every;
-        bound := CASE WHEN generator IS NULL
-            THEN format('FROM (%L) TO (%L)', @extschema@.idgen_min_id(lower), @extschema@.idgen_min_id(upper))
-            ELSE format('FROM (%L) TO (%L)',
-                @extschema@.idgen_min_id(lower, generator), @extschema@.idgen_min_id(upper, generator)) END;
+        IF generator IS NULL THEN
+            first := @extschema@.idgen_min_id(lower);
+            beyond := @extschema@.idgen_min_id(upper);
+        ELSE
+            first := @extschema@.idgen_min_id(lower, generator);
+            beyond := @extschema@.idgen_min_id(upper, generator);
+        END IF;
+        IF first >= beyond THEN
+            RAISE invalid_parameter_value USING
+                MESSAGE = format('no id of table "%s" is of a time from %s to %s', relation, lower, upper),
+                HINT = 'Partitions lie within the time of the layout, and none is shorter than one of its ticks: see idgen_generators().';
+        END IF;
+        bound := format('FROM (%L) TO (%L)', first, beyond);
         partition := format('%s.%I', schema, parent || to_char(lower, suffix));
         IF NOT EXISTS (SELECT FROM pg_inherits h, pg_class c
             WHERE h.inhparent = idgen_create_partitions.relation AND c.oid = h.inhrelid
@@ -752,7 +765,7 @@ BEGIN
                 trunc(least(g.used, 1)::numeric * 100), CASE WHEN g.epoch IS NULL THEN 'values' ELSE 'timestamps' END)
         FROM @extschema@.idgen_generators() g
         WHERE CASE WHEN g.epoch IS NOT NULL THEN g.used > 0.9 OR g.ends < now() + interval '1 year'
-            WHEN has_sequence_privilege(g.generator, 'SELECT, USAGE') THEN g.used > 0.9 END
+            ELSE g.used > 0.9 END
         ORDER BY 3;
 
     -- The place of the horizon.

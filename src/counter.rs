@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     faults,
     generator::{check_not_in_recovery, deadline, sleep},
-    grant,
+    grant, label,
     lookup::Generator,
     machine_clock,
     mechanism::{Micros, allocator::Run},
@@ -30,9 +30,6 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 /// How long who waits for another's block sleeps between two looks.
 const LOOK: Micros = 2_000;
 
-/// The largest block that one call asks for.
-const MAX_BLOCK: u64 = 1 << 31;
-
 /// Takes up to `want` values of the block, if it was taken from the file that the sequence has now, and no next block
 /// needs to be logged. Raises nothing.
 #[inline(always)]
@@ -41,15 +38,15 @@ pub fn take_at_once(counter: &Generator, want: u64) -> Option<Run> {
     if place.file.load(Acquire) != counter.file || !counter.is_leased && needs_next(counter) {
         return None;
     }
-    place.words.take(&counter.layout, Micros::MIN, Micros::MAX, want).ok()
+    place.words.take(&counter.definition.layout, Micros::MIN, Micros::MAX, want).ok()
 }
 
 /// Whether half of the block is used up and there is none after it.
 #[inline(always)]
 fn needs_next(counter: &Generator) -> bool {
     let words = &counter.place.words;
-    let left = words.limit(&counter.layout).saturating_sub(words.last() + 1);
-    left < u64::from(counter.flush_every) / 2 && counter.place.next().is_none()
+    let left = words.limit(&counter.definition.layout).saturating_sub(words.last() + 1);
+    left < u64::from(counter.definition.flush_every) / 2 && counter.place.next().is_none()
 }
 
 /// Takes up to `want` values, of a new block if need be; and sees to it that there is a next one.
@@ -58,9 +55,18 @@ fn needs_next(counter: &Generator) -> bool {
 pub fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> Result<Run, Error> {
     check_not_in_recovery()?;
     // A number that is granted for a time says nothing of who counted with it before.
-    let machine = grant::own_machine(counter.layout.max_machine())?;
+    let max_machine = counter.definition.layout.max_machine();
+    let machine = grant::own_machine(max_machine)?;
     let deadline = deadline();
     loop {
+        if max_machine != 0 {
+            if let Some(rival) = shared.rival() {
+                return Err(rival);
+            } else if shared.first_round().is_some() {
+                wait_until(deadline, || Error::BlockTimeout("the first round of gossip"))?;
+                continue;
+            }
+        }
         if let Some(run) = take_from_block(counter, want) {
             if !counter.is_leased && needs_next(counter) {
                 look_ahead(shared, counter);
@@ -76,19 +82,26 @@ pub fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> R
             if let Some(run) = take_from_block(counter, want) {
                 return Ok(run);
             }
-            take_block(shared, counter, &relation, machine, want, deadline)?;
-        } else if machine_clock::boot() >= deadline {
-            return Err(Error::HorizonTimeout);
+            take_block(shared, counter, &relation, machine, deadline)?;
         } else {
-            sleep(LOOK);
+            wait_until(deadline, || Error::BlockTimeout("another session that takes a block"))?;
         }
     }
+}
+
+/// Sleeps a little, if the deadline has not come.
+fn wait_until(deadline: Micros, late: impl Fn() -> Error) -> Result<(), Error> {
+    if machine_clock::boot() >= deadline {
+        return Err(late());
+    }
+    sleep(LOOK);
+    Ok(())
 }
 
 /// Takes up to `want` values of the block, if it was taken from the file that the sequence has now.
 fn take_from_block(counter: &Generator, want: u64) -> Option<Run> {
     let same_file = counter.place.file.load(Acquire) == counter.file;
-    same_file.then(|| counter.place.words.take(&counter.layout, Micros::MIN, Micros::MAX, want).ok())?
+    same_file.then(|| counter.place.words.take(&counter.definition.layout, Micros::MIN, Micros::MAX, want).ok())?
 }
 
 /// Logs the block after the one in use, while that lasts, and leaves it to the worker to make it durable. If anything
@@ -99,7 +112,7 @@ fn look_ahead(shared: &Shared, counter: &Generator) {
     let Some(relation) = Locked::try_new(counter.sequence) else { return };
     if counter.place.next().is_none()
         && counter.place.file.load(Relaxed) == counter.file
-        && let Ok(next) = advance(relation.0, counter.layout.stamps() - 1, u64::from(counter.flush_every))
+        && let Ok(next) = advance(relation.0, counter.max, u64::from(counter.definition.flush_every))
     {
         shared.keep_next(counter.place, next);
         shared.want_flush();
@@ -111,15 +124,13 @@ pub fn lease(shared: &Shared, counter: &Generator, size: u64) -> Result<Next, Er
     let deadline = deadline();
     loop {
         if let Some(relation) = Locked::try_new(counter.sequence) {
-            let block = advance(relation.0, counter.layout.stamps() - 1, size)?;
+            let block = advance(relation.0, counter.max, size)?;
             drop(relation);
             faults::point("lease:logged");
             book::wait_until_durable(shared, block.record)?;
             return Ok(block);
-        } else if machine_clock::boot() >= deadline {
-            return Err(Error::HorizonTimeout);
         }
-        sleep(LOOK);
+        wait_until(deadline, || Error::BlockTimeout("another session that takes a block"))?;
     }
 }
 
@@ -130,7 +141,7 @@ fn take_leased(shared: &Shared, counter: &Generator, deadline: Micros) -> Result
         Some(next) => {
             // The values are the authority's; a file of their own says only whether the place was used before.
             let is_new = place.file.load(Relaxed) == 0;
-            shared.use_block(place, &counter.layout, counter.file, next, 0, is_new);
+            _ = shared.use_block(place, &counter.definition.layout, counter.file, next, 0, is_new);
             shared.wake_waiting();
             shared.member.wake_if_idle();
         }
@@ -153,10 +164,9 @@ fn take_block(
     counter: &Generator,
     relation: &Locked,
     machine: u64,
-    want: u64,
     deadline: Micros,
 ) -> Result<(), Error> {
-    let (place, layout) = (counter.place, &counter.layout);
+    let (place, layout) = (counter.place, &counter.definition.layout);
     let same_file = place.file.load(Relaxed) == counter.file;
     let is_durable =
         |record| register::is_flushed(record) && (!shared.is_synchronous() || register::is_on_standbys(record));
@@ -164,14 +174,15 @@ fn take_block(
     let block = match kept {
         Some(next) if !is_durable(next.record) => with_following(counter, relation, next),
         Some(next) => next,
-        None => advance(relation.0, layout.stamps() - 1, u64::from(counter.flush_every).max(want.min(MAX_BLOCK)))?,
+        // No more than one block, however many a call wants: what it does not use would be lost.
+        None => advance(relation.0, counter.max, u64::from(counter.definition.flush_every))?,
     };
     // Whatever ends the wait, the block stays for who needs it next.
     shared.keep_next(place, block);
     register::flush(block.record);
     while !is_durable(block.record) {
         if machine_clock::boot() >= deadline {
-            return Err(Error::HorizonTimeout);
+            return Err(Error::BlockTimeout("its block to be on disk, or on the synchronous standby"));
         }
         sleep(1_000);
     }
@@ -179,8 +190,7 @@ fn take_block(
     if shared.take_next(place).is_none() {
         return Ok(());
     }
-    // Of a place that is new the words say nothing.
-    let went_to = if place.words.limit(layout) == 0 { 0 } else { place.words.last() };
+    let went_to = place.went_to(counter.file);
     if block.first <= went_to {
         ereport!(
             PgLogLevel::WARNING,
@@ -189,18 +199,22 @@ fn take_block(
             format!("It went on to {went_to} before, and now goes on from {}.", block.first)
         );
     }
-    shared.use_block(place, layout, counter.file, block, machine, !same_file || block.first <= went_to);
-    Ok(())
+    let set_back = !same_file || block.first <= went_to;
+    if shared.use_block(place, layout, counter.file, block, machine, set_back) {
+        Ok(())
+    } else {
+        Err(shared.rival().unwrap_or(Error::NoGrant))
+    }
 }
 
 /// Who needs a block before it is durable is faster than the disk, and waits for two at once: `next` and the one after
 /// it, unless it is two already, or others have moved the sequence between them.
 fn with_following(counter: &Generator, relation: &Locked, next: Next) -> Next {
-    let size = u64::from(counter.flush_every);
+    let size = u64::from(counter.definition.flush_every);
     if next.limit - next.first > size {
         return next;
     }
-    match advance(relation.0, counter.layout.stamps() - 1, size) {
+    match advance(relation.0, counter.max, size) {
         Ok(following) if following.first == next.limit => Next { first: next.first, ..following },
         _ => next,
     }
@@ -241,10 +255,10 @@ struct SequenceData {
     is_called: bool,
 }
 
-/// Moves `relation`, a sequence, up by `size` values, but not beyond `max` or its own MAXVALUE, and logs that. No record:
-/// the sequence is new in this transaction and goes to disk with its file.
+/// Moves `relation`, a sequence, up by `size` values, but not beyond `max`, and logs that. No record: the sequence is new in
+/// this transaction and goes to disk with its file. Under the extension lock no other heavyweight lock may be taken, which
+/// a look into the catalog could need.
 fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<Next, Error> {
-    let max = check_parameters(relation)?.min(max);
     // SAFETY: the sequence is open and locked. The page is changed as commands/sequence.c does it: buffer locked, in a
     // critical section, marked dirty before the record is inserted, its LSN set after. Nothing in the section can
     // raise but into the PANIC that PostgreSQL means by it. Guarded calls of pgrx leave the section as it is.
@@ -252,10 +266,7 @@ fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<Next, Erro
         let buffer = pg_sys::ReadBuffer(relation, 0);
         pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
         let page = pg_sys::BufferGetPage(buffer);
-        let item = pg_sys::PageGetItemId(page, 1);
-        let tuple = pg_sys::PageGetItem(page, item).cast::<u8>();
-        let length = (*item).lp_len();
-        let data = tuple.add(usize::from((*tuple.cast::<pg_sys::HeapTupleHeaderData>()).t_hoff)).cast::<SequenceData>();
+        let ((tuple, length), data) = sequence_data(page);
 
         let first = (*data).last_value + i64::from((*data).is_called);
         if first < 1 || first as u64 > max {
@@ -293,6 +304,47 @@ fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<Next, Erro
     }
 }
 
+/// How far the counter has gone that stands on `sequence`; none: it is gone or no counter, or who asks may neither use it
+/// nor monitor the server.
+pub fn count(sequence: pg_sys::Oid) -> Option<i64> {
+    /// Of pg_authid.dat, the same in every version.
+    const PG_MONITOR: pg_sys::Oid = pg_sys::Oid::from_u32(3373);
+    // SAFETY: a relation that is opened, if it is there still, and closed; its one tuple is read under the buffer's lock.
+    unsafe {
+        let relation = pg_sys::try_relation_open(sequence, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return None;
+        }
+        let user = pg_sys::GetUserId();
+        let mode = pg_sys::AclMode::from(pg_sys::ACL_USAGE | pg_sys::ACL_SELECT | pg_sys::ACL_UPDATE);
+        let allowed = pg_sys::pg_class_aclcheck(sequence, user, mode) == pg_sys::AclResult::ACLCHECK_OK
+            || pg_sys::has_privs_of_role(user, PG_MONITOR);
+        let is_counter = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_SEQUENCE
+            && label::definition(sequence).is_ok_and(|definition| definition.layout.is_counter());
+        let count = (allowed && is_counter).then(|| {
+            let buffer = pg_sys::ReadBuffer(relation, 0);
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            let data = sequence_data(pg_sys::BufferGetPage(buffer)).1;
+            let count = (*data).last_value - i64::from(!(*data).is_called);
+            pg_sys::UnlockReleaseBuffer(buffer);
+            count
+        });
+        pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
+        count
+    }
+}
+
+/// The one tuple on the page of a sequence, and its length, then what it says.
+unsafe fn sequence_data(page: pg_sys::Page) -> ((*mut u8, u32), *mut SequenceData) {
+    // SAFETY: as the caller says, the locked page of a sequence.
+    unsafe {
+        let item = pg_sys::PageGetItemId(page, 1);
+        let tuple = pg_sys::PageGetItem(page, item).cast::<u8>();
+        let start = usize::from((*tuple.cast::<pg_sys::HeapTupleHeaderData>()).t_hoff);
+        ((tuple, (*item).lp_len()), tuple.add(start).cast::<SequenceData>())
+    }
+}
+
 /// RelationNeedsWAL() of utils/rel.h, for a permanent relation.
 unsafe fn needs_wal(relation: pg_sys::Relation) -> bool {
     // SAFETY: an open relation, and a setting.
@@ -306,8 +358,9 @@ unsafe fn needs_wal(relation: pg_sys::Relation) -> bool {
     }
 }
 
-/// Refuses a sequence that somebody has altered into what a counter cannot be; returns its MAXVALUE.
-fn check_parameters(relation: pg_sys::Relation) -> Result<u64, Error> {
+/// The MAXVALUE of a sequence that is locked; refuses one that somebody has altered into what a counter cannot be. Every
+/// ALTER SEQUENCE that changes this gives it another file, so that who knows it notices.
+pub fn highest(sequence: pg_sys::Oid, is_permanent: bool) -> Result<u64, Error> {
     /// Columns of pg_sequence.
     const INCREMENT: i16 = 4;
     const MAX: i16 = 5;
@@ -315,7 +368,7 @@ fn check_parameters(relation: pg_sys::Relation) -> Result<u64, Error> {
     // SAFETY: a lookup by oid; the columns are not null.
     unsafe {
         let cache = pg_sys::SysCacheIdentifier::SEQRELID as i32;
-        let tuple = pg_sys::SearchSysCache1(cache, (*relation).rd_id.into());
+        let tuple = pg_sys::SearchSysCache1(cache, sequence.into());
         if tuple.is_null() {
             return Err(Error::NotAGenerator);
         }
@@ -324,7 +377,6 @@ fn check_parameters(relation: pg_sys::Relation) -> Result<u64, Error> {
         let (increment, max, cycle) = (column(INCREMENT), column(MAX), column(CYCLE) & 1);
         pg_sys::ReleaseSysCache(tuple);
         // A crash would set an unlogged sequence back to its start.
-        let permanent = (*(*relation).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
-        if increment != 1 || cycle != 0 || !permanent { Err(Error::NotACounter) } else { Ok(max.max(0) as u64) }
+        if increment != 1 || cycle != 0 || !is_permanent { Err(Error::NotACounter) } else { Ok(max.max(0) as u64) }
     }
 }

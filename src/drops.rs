@@ -1,17 +1,25 @@
-//! Frees the places of generators that are gone: dropped by a transaction that commits, or made by one that does not.
+//! Gives places to generators, and frees those of generators that are gone: dropped by a transaction that commits, or made
+//! by one that does not.
 //!
-//! PostgreSQL's object access hook says what is being dropped; it is remembered until the transaction ends. The
-//! transaction still holds its locks then, so that nobody is taking ids.
+//! PostgreSQL's object access hook says what is made and dropped; it is remembered until the transaction ends. The
+//! transaction still holds its locks then, so that nobody is taking ids. Of a prepared transaction nobody says how it
+//! ends: its places are doubtful, and are looked at when this database needs one.
 
-use crate::shmem;
+use crate::{
+    error::Error,
+    label,
+    mechanism::definition::Definition,
+    places::Place,
+    shmem::{self, Shared},
+};
 use once_cell::unsync::OnceCell;
 use pgrx::prelude::*;
-use std::cell::RefCell;
+use std::{cell::RefCell, ffi::CString};
 
-/// A generator, or all of a database, that is gone if a transaction ends in a certain way.
+/// A relation, or all of a database, that is gone if a transaction ends in a certain way.
 struct Going {
     database: pg_sys::Oid,
-    sequence: Option<pg_sys::Oid>,
+    relation: Option<pg_sys::Oid>,
     gone_if: End,
     /// Whose end decides; a subtransaction that commits leaves that to its parent.
     transaction: pg_sys::SubTransactionId,
@@ -41,11 +49,46 @@ pub fn watch() {
     }
 }
 
-/// Says that `sequence`, which has a place now, was made by subtransaction `transaction`, and goes should that abort.
-pub fn made_by(transaction: pg_sys::SubTransactionId, sequence: pg_sys::Oid) {
+/// The place of the generator that stands on `sequence`, which is locked. Before one that has none is refused, what is gone
+/// is swept out.
+pub fn attach(
+    shared: &'static Shared,
+    sequence: pg_sys::Oid,
+    definition: &Definition,
+    name: &[CString; 2],
+) -> Result<&'static Place, Error> {
     // SAFETY: set once, when the backend connected.
     let database = unsafe { pg_sys::MyDatabaseId };
-    remember(Going { database, sequence: Some(sequence), gone_if: End::Abort, transaction });
+    if shared.take_doubt(database) {
+        sweep(shared, database);
+    }
+    match shared.attach(database, sequence, definition, name) {
+        Err(Error::NoPlace) => {
+            sweep(shared, database);
+            shared.attach(database, sequence, definition, name)
+        }
+        attached => attached,
+    }
+}
+
+/// Frees the places of this database whose generators are not there, and which no transaction can bring back: whoever
+/// makes, drops or uses one holds a lock on it until he ends.
+fn sweep(shared: &Shared, database: pg_sys::Oid) {
+    for sequence in shared.attached_in(database).into_iter().filter(|sequence| !label::is_generator(*sequence)) {
+        let mode = pg_sys::ShareRowExclusiveLock as i32;
+        // SAFETY: a lock that is not waited for, and given back.
+        unsafe {
+            if pg_sys::ConditionalLockRelationOid(sequence, mode) {
+                if !label::is_generator(sequence) {
+                    shared.free(database, Some(&[sequence]));
+                }
+                pg_sys::UnlockRelationOid(sequence, mode);
+            } else {
+                // Of a transaction that goes on, or is prepared.
+                shared.doubt(database);
+            }
+        }
+    }
 }
 
 #[pg_guard]
@@ -62,19 +105,25 @@ unsafe extern "C-unwind" fn on_access(
             previous(access, class, object, column, arg);
         }
     }
-    if access != pg_sys::ObjectAccessType::OAT_DROP || column != 0 {
+    let gone_if = match access {
+        pg_sys::ObjectAccessType::OAT_DROP => End::Commit,
+        // What it is cannot be seen yet.
+        pg_sys::ObjectAccessType::OAT_POST_CREATE if class == pg_sys::RelationRelationId => End::Abort,
+        _ => return,
+    };
+    if column != 0 {
         return;
     }
     // SAFETY: state of this process, and a lookup by oid of what is not dropped yet.
-    let (transaction, my_database, is_sequence) = unsafe {
-        let of_relation = class == pg_sys::RelationRelationId;
-        let is_sequence = of_relation && pg_sys::get_rel_relkind(object) as u8 == pg_sys::RELKIND_SEQUENCE;
+    let (transaction, database, is_sequence) = unsafe {
+        let dropped = class == pg_sys::RelationRelationId && gone_if == End::Commit;
+        let is_sequence = dropped && pg_sys::get_rel_relkind(object) as u8 == pg_sys::RELKIND_SEQUENCE;
         (pg_sys::GetCurrentSubTransactionId(), pg_sys::MyDatabaseId, is_sequence)
     };
-    if is_sequence {
-        remember(Going { database: my_database, sequence: Some(object), gone_if: End::Commit, transaction });
+    if is_sequence || gone_if == End::Abort {
+        remember(Going { database, relation: Some(object), gone_if, transaction });
     } else if class == pg_sys::DatabaseRelationId {
-        remember(Going { database: object, sequence: None, gone_if: End::Commit, transaction });
+        remember(Going { database: object, relation: None, gone_if, transaction });
     }
 }
 
@@ -84,8 +133,11 @@ fn remember(going: Going) {
         match event {
             pg_sys::XactEvent::XACT_EVENT_COMMIT => free(End::Commit, |_| true),
             pg_sys::XactEvent::XACT_EVENT_ABORT => free(End::Abort, |_| true),
-            // The places stay: who finishes it may be another session.
-            pg_sys::XactEvent::XACT_EVENT_PREPARE => {}
+            pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+                if let Ok(shared) = shmem::shared() {
+                    GOING.with_borrow(|going| going.iter().for_each(|g| shared.doubt(g.database)));
+                }
+            }
             _ => return,
         }
         GOING.with_borrow_mut(Vec::clear);
@@ -119,11 +171,15 @@ fn remember(going: Going) {
 }
 
 fn free(end: End, ended: impl Fn(&Going) -> bool) {
-    if let Ok(shared) = shmem::shared() {
-        GOING.with_borrow(|going| {
-            for gone in going.iter().filter(|g| g.gone_if == end && ended(g)) {
-                shared.free(gone.database, gone.sequence);
-            }
-        });
-    }
+    let Ok(shared) = shmem::shared() else { return };
+    GOING.with_borrow(|going| {
+        let gone = || going.iter().filter(|g| g.gone_if == end && ended(g));
+        gone().filter(|g| g.relation.is_none()).for_each(|g| shared.free(g.database, None));
+        let relations: Vec<pg_sys::Oid> = gone().filter_map(|g| g.relation).collect();
+        if !relations.is_empty() && shared.has_places() {
+            // SAFETY: set once, when the backend connected. Relations are dropped and made in this database.
+            let database = unsafe { pg_sys::MyDatabaseId };
+            shared.free(database, Some(&relations));
+        }
+    });
 }

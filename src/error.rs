@@ -90,6 +90,8 @@ pub enum Error {
     /// A counter's sequence was altered into what it cannot be.
     NotACounter,
     CounterExhausted,
+    /// A counter got no block in time, and what it waited for.
+    BlockTimeout(&'static str),
     /// The ids of this generator tell no time.
     NoTime,
     NegativeId,
@@ -335,6 +337,11 @@ impl From<Error> for ErrorReport {
                 report(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED, "the counter has no more values".into())
                     .set_hint("A generator with more counter bits, or a higher MAXVALUE of its sequence, is needed.")
             }
+            Error::BlockTimeout(what) => {
+                report(ERRCODE_CANNOT_CONNECT_NOW, "the counter got no block of values in time".into())
+                    .set_detail(format!("No value was given out. It waited for {what}."))
+                    .set_hint("Try again. If it goes on: is the synchronous standby there, and how long does a flush take?")
+            }
             Error::NoTime => report(ERRCODE_INVALID_PARAMETER_VALUE, "the ids of a counter tell no time".into())
                 .set_hint("Only generators with a timestamp have one."),
             Error::NegativeId => report(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "an id cannot be negative".into())
@@ -351,11 +358,11 @@ impl From<Error> for ErrorReport {
             Error::OutsideLayout(layout) => {
                 report(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "no id of this layout has that time".into())
                     .set_detail(format!(
-                        "Its ids begin {} and end {} seconds after 1970-01-01 00:00:00 UTC.",
-                        layout.epoch() / 1_000_000,
-                        layout.end() / 1_000_000
+                        "Its ids begin at {} and end at {}.",
+                        moment(layout.epoch()),
+                        i64::try_from(layout.end()).map_or("a time that no date can express".into(), moment)
                     ))
-                    .set_hint("to_timestamp() turns these numbers into dates.")
+                    .set_hint("Give a time between these dates.")
             }
             Error::NotAText(text) => {
                 report(ERRCODE_INVALID_TEXT_REPRESENTATION, format!("invalid text of an id: \"{text}\""))

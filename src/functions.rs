@@ -1,6 +1,7 @@
 //! What SQL can call. Each function guards, calls and converts; sql/ says what it means.
 
 use crate::{
+    counter,
     error::{Error, OrRaise},
     generator, label, machine_clock,
     mechanism::{
@@ -105,15 +106,10 @@ quick_function!(
 quick_function!(
     idgen_min_id_wrapper,
     pg_finfo_idgen_min_id_wrapper,
-    |call| SERVER.ids_at(call.at()).map(|(min, _)| min as i64),
-    |_| Error::OutsideLayout(SERVER).raise()
+    |call| Some(SERVER.min_id_at(call.at()) as i64),
+    |_| 0
 );
-quick_function!(
-    idgen_max_id_wrapper,
-    pg_finfo_idgen_max_id_wrapper,
-    |call| SERVER.ids_at(call.at()).map(|(_, max)| max as i64),
-    |_| Error::OutsideLayout(SERVER).raise()
-);
+quick_function!(idgen_max_id_wrapper, pg_finfo_idgen_max_id_wrapper, |call| Some(SERVER.max_id_at(call.at())), |_| 0);
 
 #[pg_extern]
 fn idgen_next_many(n: i32) -> SetOfIterator<'static, i64> {
@@ -151,12 +147,12 @@ fn idgen_sequence_of(id: i64, generator: pg_sys::Oid) -> i64 {
 
 #[pg_extern]
 fn idgen_min_id_of(at: TimestampWithTimeZone, generator: pg_sys::Oid) -> i64 {
-    ids_at(layout_of(generator), at).0 as i64
+    timed_layout_of(generator).min_id_at(from_timestamptz(at)) as i64
 }
 
 #[pg_extern]
 fn idgen_max_id_of(at: TimestampWithTimeZone, generator: pg_sys::Oid) -> i64 {
-    ids_at(layout_of(generator), at).1 as i64
+    timed_layout_of(generator).max_id_at(from_timestamptz(at))
 }
 
 /// The definition of a generator in parts, for the view idgen_generators.
@@ -176,20 +172,31 @@ fn idgen_definition(
         name!(flush_every, Option<i64>),
     ),
 > {
+    // SAFETY: a lookup by oid.
+    if unsafe { pg_sys::get_rel_relkind(generator) } == 0 {
+        // Who lists generators meets those that are dropped meanwhile.
+        return TableIterator::empty();
+    }
     let definition = label::definition(generator).or_raise();
     let layout = definition.layout;
     let clock = !layout.is_counter();
     // 294276 AD is the last year that PostgreSQL knows; a layout may last longer.
-    let end = |at: Micros| TimestampWithTimeZone::try_from(at.saturating_sub(POSTGRES_EPOCH)).ok();
+    let end = i64::try_from(layout.end() - i128::from(POSTGRES_EPOCH)).ok();
     TableIterator::once((
         definition.to_string(),
         clock.then(|| to_timestamptz(layout, layout.epoch())),
-        end(layout.end()).filter(|_| clock),
+        end.and_then(|end| TimestampWithTimeZone::try_from(end).ok()).filter(|_| clock),
         clock.then(|| Interval::from_micros(layout.tick())),
         clock.then(|| (layout.sequence_of(u64::MAX) + 1) as f64 * SECOND as f64 / layout.tick() as f64),
         layout.max_id() as i64,
         (!clock).then_some(i64::from(definition.flush_every)),
     ))
+}
+
+/// How many values of a counter were taken from its sequence; null if it is none, or who asks may not know.
+#[pg_extern]
+fn idgen_count(generator: pg_sys::Oid) -> Option<i64> {
+    counter::count(generator)
 }
 
 #[pg_extern]
@@ -199,7 +206,7 @@ fn idgen_accept_clock() {
 
 #[pg_extern]
 fn idgen_raise_horizon(at: TimestampWithTimeZone) {
-    ids_at(SERVER, at);
+    SERVER.ids_at(from_timestamptz(at)).ok_or(Error::OutsideLayout(SERVER)).or_raise();
     worker::repair(primary(), Repair::RaiseHorizon(from_timestamptz(at))).or_raise();
 }
 
@@ -395,11 +402,9 @@ fn timestamp(layout: Layout, id: i64) -> TimestampWithTimeZone {
     to_timestamptz(layout, at)
 }
 
-fn ids_at(layout: Layout, at: TimestampWithTimeZone) -> (u64, u64) {
-    if layout.is_counter() {
-        Error::NoTime.raise();
-    }
-    layout.ids_at(from_timestamptz(at)).ok_or(Error::OutsideLayout(layout)).or_raise()
+fn timed_layout_of(generator: pg_sys::Oid) -> Layout {
+    let layout = layout_of(generator);
+    if layout.is_counter() { Error::NoTime.raise() } else { layout }
 }
 
 fn from_timestamptz(at: TimestampWithTimeZone) -> Micros {

@@ -83,7 +83,11 @@ pub fn allocate(schema: &str, name: &str, definition: &str, want: u64) -> Result
         };
     }
     let generator = named(schema, name, definition)?;
-    if generator.order == Order::Strict { generator.take(shmem::shared()?, want) } else { Err(Error::NotAGenerator) }
+    if generator.definition.order == Order::Strict {
+        generator.take(shmem::shared()?, want)
+    } else {
+        Err(Error::NotAGenerator)
+    }
 }
 
 /// `n` ids, increasing, taken in runs of consecutive stamps: each run with one atomic operation, when the one before
@@ -92,6 +96,7 @@ pub struct Ids {
     /// None: the server generator.
     sequence: Option<pg_sys::Oid>,
     wanted: u64,
+    given: u64,
     run: Run,
     layout: Layout,
     backend_part: u64,
@@ -100,7 +105,7 @@ pub struct Ids {
 impl Ids {
     pub fn new(sequence: Option<pg_sys::Oid>, wanted: u64) -> Self {
         let run = Run { first: 0, count: 0, machine: 0 };
-        Ids { sequence, wanted, run, layout: SERVER, backend_part: 0 }
+        Ids { sequence, wanted, given: 0, run, layout: SERVER, backend_part: 0 }
     }
 
     /// The next of them, if there is one left.
@@ -114,11 +119,14 @@ impl Ids {
                 None => take_of_server(shared, self.wanted)?,
                 Some(sequence) => {
                     let generator = find(sequence)?;
-                    (self.layout, self.backend_part) = (generator.layout, generator.backend_part);
-                    generator.take(shared, self.wanted)?
+                    (self.layout, self.backend_part) = (generator.definition.layout, generator.backend_part);
+                    // Of a counter what is not used is lost: as much at once as was used before.
+                    let most = if self.layout.is_counter() { self.given.max(1) } else { u64::MAX };
+                    generator.take(shared, self.wanted.min(most))?
                 }
             };
             self.wanted -= self.run.count;
+            self.given += self.run.count;
         }
         let id = self.layout.id(self.run.first, self.run.machine) | self.backend_part;
         self.run.first += 1;
@@ -129,14 +137,14 @@ impl Ids {
 
 impl Generator {
     fn id(&self, run: &Run) -> u64 {
-        self.layout.id(run.first, run.machine) | self.backend_part
+        self.definition.layout.id(run.first, run.machine) | self.backend_part
     }
 
     /// Takes up to `want` stamps, if they can be had without waiting. Raises nothing.
     #[inline(always)]
     fn take_at_once(&self, shared: &Shared, want: u64) -> Option<Run> {
         let words = &self.place.words;
-        if self.layout.is_counter() {
+        if self.definition.layout.is_counter() {
             return counter::take_at_once(self, want);
         }
         let now = shared.now();
@@ -145,16 +153,23 @@ impl Generator {
         if own.is_some() && !shared.own_streams_active.load(Relaxed) {
             shared.own_streams_active.store(true, Relaxed);
         }
-        take_permitted(shared, words, &self.layout, own, now, latest, want).ok()
+        take_permitted(shared, words, &self.definition.layout, own, now, latest, want).ok()
     }
 
     /// Takes up to `want` stamps.
     fn take(&self, shared: &Shared, want: u64) -> Result<Run, Error> {
         match self.take_at_once(shared, want) {
             Some(run) => Ok(run),
-            None if self.layout.is_counter() => counter::take_with_new_block(shared, self, want),
-            None if is_remote(self.order) => strict::take(shared, shared.generator_number(self.place), want),
-            None => take_waiting(shared, &self.place.words, &self.layout, self.order, self.own.as_deref(), want),
+            None if self.definition.layout.is_counter() => counter::take_with_new_block(shared, self, want),
+            None if is_remote(self.definition.order) => strict::take(shared, shared.generator_number(self.place), want),
+            None => take_waiting(
+                shared,
+                &self.place.words,
+                &self.definition.layout,
+                self.definition.order,
+                self.own.as_deref(),
+                want,
+            ),
         }
     }
 }

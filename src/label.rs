@@ -3,6 +3,7 @@
 
 use crate::{
     error::{Error, OrRaise},
+    lookup,
     mechanism::definition::Definition,
 };
 use once_cell::unsync::OnceCell;
@@ -53,11 +54,12 @@ thread_local! {
     static WATCHING: OnceCell<()> = const { OnceCell::new() };
 }
 
-/// The definition of the generator that stands on `sequence`. Looks into the catalog only when that may have changed.
-pub fn definition(sequence: pg_sys::Oid) -> Result<Definition, Error> {
+/// Sees to it that this backend notices when a sequence changes.
+pub fn watch() {
     #[pg_guard]
     unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
         KNOWN.with_borrow_mut(|known| known.retain(|(oid, _)| *oid != relation && relation != pg_sys::InvalidOid));
+        lookup::relation_changed(relation);
     }
     WATCHING.with(|watching| {
         // SAFETY: a function for as long as the process lives.
@@ -65,6 +67,11 @@ pub fn definition(sequence: pg_sys::Oid) -> Result<Definition, Error> {
             pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0));
         });
     });
+}
+
+/// The definition of the generator that stands on `sequence`. Looks into the catalog only when that may have changed.
+pub fn definition(sequence: pg_sys::Oid) -> Result<Definition, Error> {
+    watch();
     let known = KNOWN.with_borrow(|known| known.iter().find(|(oid, _)| *oid == sequence).map(|(_, known)| *known));
     if let Some(definition) = known {
         return Ok(definition);
@@ -72,6 +79,13 @@ pub fn definition(sequence: pg_sys::Oid) -> Result<Definition, Error> {
     let definition = read(sequence).ok_or(Error::NotAGenerator)?;
     KNOWN.with_borrow_mut(|known| known.push((sequence, definition)));
     Ok(definition)
+}
+
+/// Whether `sequence` is there and a generator.
+pub fn is_generator(sequence: pg_sys::Oid) -> bool {
+    // SAFETY: a lookup by oid.
+    let exists = unsafe { pg_sys::get_rel_relkind(sequence) as u8 == pg_sys::RELKIND_SEQUENCE };
+    exists && read(sequence).is_some()
 }
 
 /// Reads the label, if there is one.

@@ -1,10 +1,15 @@
 //! How a backend finds the generator that it is asked for, and knows it again as long as nothing has changed.
 
 use crate::{
-    drops,
+    counter, drops,
     error::Error,
+    generator::check_not_in_recovery,
     label,
-    mechanism::{Micros, definition::Order, layout::Layout},
+    mechanism::{
+        Micros,
+        definition::{Definition, Order},
+        layout::Layout,
+    },
     places::Place,
     settings,
     shmem::{self, Shared},
@@ -21,15 +26,13 @@ use std::{
 /// What a backend knows of a generator.
 pub struct Generator {
     pub sequence: pg_sys::Oid,
-    pub layout: Layout,
+    pub definition: Definition,
     pub place: &'static Place,
-    /// Of a counter: how many values a block has; else 0.
-    pub flush_every: u32,
-    /// Of a counter: the file of the sequence.
+    /// Of a counter: the file of the sequence, and the highest value that it may have.
     pub file: u32,
+    pub max: u64,
     /// Of a counter: whether its blocks come from the authority.
     pub is_leased: bool,
-    pub order: Order,
     pub backend_part: u64,
     /// Of a layout with backend bits: this backend's stream, the same for all its users.
     pub own: Option<Rc<Stream>>,
@@ -119,16 +122,16 @@ pub fn named(schema: &str, name: &str, definition: &str) -> Result<Rc<Generator>
         return Err(Error::NotAGenerator);
     }
     let generator = find(sequence)?;
-    let own = label::definition(sequence)?.to_string();
+    let own = generator.definition.to_string();
     if own == definition { Ok(generator) } else { Err(Error::OtherDefinition(own)) }
 }
 
 /// Schema and name of a relation that is locked.
-fn name(relation: pg_sys::Oid) -> [&'static CStr; 2] {
-    // SAFETY: lookups by oid; the names live as long as the statement, which is longer than who asks needs them.
+fn name(relation: pg_sys::Oid) -> [CString; 2] {
+    // SAFETY: lookups by oid; the names are palloc'd, and copied.
     unsafe {
         let names = [pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)), pg_sys::get_rel_name(relation)];
-        names.map(|name| if name.is_null() { c"" } else { CStr::from_ptr(name) })
+        names.map(|name| if name.is_null() { CString::default() } else { CStr::from_ptr(name).to_owned() })
     }
 }
 
@@ -165,9 +168,8 @@ fn lock(sequence: pg_sys::Oid) {
 fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
     watch();
     let shared = shmem::shared()?;
-    // `made_by`: the part of this transaction that made it, 0 if it was there before.
     // SAFETY: lookups by oid of a relation that is locked, or does not exist.
-    let (file, made_by) = unsafe {
+    let (file, is_permanent) = unsafe {
         if pg_sys::get_rel_relkind(sequence) as u8 != pg_sys::RELKIND_SEQUENCE {
             return Err(Error::NotAGenerator);
         }
@@ -178,20 +180,21 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
             pg_sys::aclcheck_error(access, pg_sys::ObjectType::OBJECT_SEQUENCE, name);
         }
         let relation = pg_sys::relation_open(sequence, pg_sys::NoLock as i32);
-        let (file, made_by) = ((*(*relation).rd_rel).relfilenode.to_u32(), (*relation).rd_createSubid);
+        let file = (*(*relation).rd_rel).relfilenode.to_u32();
+        let persistence = (*(*relation).rd_rel).relpersistence as u8;
         pg_sys::relation_close(relation, pg_sys::NoLock as i32);
-        (file, made_by)
+        (file, persistence == pg_sys::RELPERSISTENCE_PERMANENT)
     };
     let definition = label::definition(sequence)?;
     let layout = definition.layout;
-    // SAFETY: set once, when the backend connected.
-    let place = shared.attach(unsafe { pg_sys::MyDatabaseId }, sequence, &definition, name(sequence))?;
-    if made_by != 0 {
-        drops::made_by(made_by, sequence);
-    }
+    let max = if layout.is_counter() { counter::highest(sequence, is_permanent)?.min(layout.stamps() - 1) } else { 0 };
+    // On a standby nothing says when it is dropped.
+    check_not_in_recovery()?;
+    let place = drops::attach(shared, sequence, &definition, &name(sequence))?;
     CURRENT.store(std::ptr::null_mut(), Relaxed);
     KNOWN.with_borrow_mut(|known| {
-        let stream = known.iter().find(|g| g.sequence == sequence && g.layout == layout).and_then(|g| g.own.clone());
+        let stream =
+            known.iter().find(|g| g.sequence == sequence && g.definition.layout == layout).and_then(|g| g.own.clone());
         // What is forgotten, and may come back, goes on above what it has reached.
         known.retain(|g| {
             let stays = g.valid.get() && !(g.sequence == sequence && g.user == user);
@@ -212,12 +215,11 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
         };
         let generator = Rc::new(Generator {
             sequence,
-            layout,
+            definition,
             place,
-            flush_every: definition.flush_every,
             is_leased: definition.order == Order::Block && !settings::is_authority(),
-            order: definition.order,
             file,
+            max,
             backend_part,
             own,
             user,
@@ -243,10 +245,6 @@ fn backend_number(shared: &Shared, layout: &Layout) -> Result<usize, Error> {
 /// goes on above its own streams.
 fn watch() {
     #[pg_guard]
-    unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
-        forget(|generator| relation == pg_sys::InvalidOid || generator.sequence == relation);
-    }
-    #[pg_guard]
     unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
         forget(|_| true);
     }
@@ -262,29 +260,37 @@ fn watch() {
             });
         }
     }
-    fn forget(affected: impl Fn(&Generator) -> bool) {
-        KNOWN.with_borrow(|known| known.iter().filter(|g| affected(g)).for_each(|g| g.valid.set(false)));
-    }
+    label::watch();
     WATCHING.with(|watching| {
         // SAFETY: functions for as long as the process lives.
         watching.get_or_init(|| unsafe {
             let none = pg_sys::Datum::from(0);
-            pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), none);
-            pg_sys::CacheRegisterSyscacheCallback(
-                pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM as i32,
-                Some(role_changed),
-                none,
-            );
-            pg_sys::CacheRegisterSyscacheCallback(pg_sys::SysCacheIdentifier::AUTHOID as i32, Some(role_changed), none);
+            // As utils/adt/acl.c does: who owns the database is a member of pg_database_owner.
+            for cache in [
+                pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM,
+                pg_sys::SysCacheIdentifier::AUTHOID,
+                pg_sys::SysCacheIdentifier::DATABASEOID,
+            ] {
+                pg_sys::CacheRegisterSyscacheCallback(cache as i32, Some(role_changed), none);
+            }
             pg_sys::before_shmem_exit(Some(leave), none);
         });
     });
 }
 
+/// Has what is known of `relation`, or of all, be looked up again.
+pub fn relation_changed(relation: pg_sys::Oid) {
+    forget(|generator| relation == pg_sys::InvalidOid || generator.sequence == relation);
+}
+
+fn forget(affected: impl Fn(&Generator) -> bool) {
+    KNOWN.with_borrow(|known| known.iter().filter(|g| affected(g)).for_each(|g| g.valid.set(false)));
+}
+
 /// Whoever has this backend's number next goes on above `stream`.
 fn publish(shared: &Shared, generator: &Generator, stream: &Stream) {
-    if let Ok(number) = backend_number(shared, &generator.layout) {
-        let reach = generator.layout.tick_end(stream.last.load(Relaxed));
+    if let Ok(number) = backend_number(shared, &generator.definition.layout) {
+        let reach = generator.definition.layout.tick_end(stream.last.load(Relaxed));
         shared.reached()[number].fetch_max(reach, Relaxed);
     }
 }

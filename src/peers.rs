@@ -82,10 +82,14 @@ impl Default for GossipWords {
 }
 
 impl Shared {
-    /// Who has this server's machine id as well, and goes on with it.
+    /// Whether another server has this one's machine id, and goes on with it.
+    pub fn is_rivalled(&self) -> bool {
+        self.gossip.refused.load(Acquire)
+    }
+
+    /// Who that is.
     pub fn rival(&self) -> Option<Error> {
-        let refused = self.gossip.refused.load(Acquire);
-        refused.then(|| {
+        self.is_rivalled().then(|| {
             let by = self.locked(pg_sys::LWLockMode::LW_SHARED, || self.gossip.refused_by.get());
             Error::MachineTaken { by: by.unwrap_or_default() }
         })
@@ -96,18 +100,14 @@ impl Shared {
         let gossip = &self.gossip;
         let refused = gossip.refused.load(Acquire);
         if refused && !gossip.closed.swap(true, Relaxed) {
-            self.for_each_clock(|words, layout, _| {
-                if layout.max_machine() != 0 {
-                    words.close();
-                }
-            });
+            self.close(|layout| layout.max_machine() != 0);
         } else if !refused && gossip.closed.swap(false, Relaxed) {
             self.want_horizon(1);
         }
         !refused
     }
 
-    /// Horizon's worker only: when the first round of gossip is over at the latest, if it must be waited for.
+    /// When the first round of gossip is over at the latest, if it must be waited for.
     pub fn first_round(&self) -> Option<Micros> {
         let until = self.strict_from() - crate::protocol::lease::WAIT + FIRST_ROUND;
         let waits = !self.gossip.ready.load(Relaxed) && !settings::peers().is_empty() && machine_clock::boot() < until;

@@ -16,7 +16,7 @@ use crate::{
     shmem::Shared,
 };
 use pgrx::prelude::*;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 /// As the setting idgen.max_generators says.
@@ -46,6 +46,10 @@ pub struct Place {
     name: [AtomicU8; 2 * NAME_LENGTH],
     /// Of a counter: the file of the sequence that the block was taken from. Written by who takes a block.
     pub file: AtomicU32,
+    /// Of a counter: the file that the block before was of, if that was another, and how far it went: a RESTART that is
+    /// rolled back returns to it. Written under the lock.
+    old_file: AtomicU32,
+    old_last: AtomicU64,
     /// Of a counter: the block after the one in use, see [`Next`]. Written under the lock; `limit` 0: none.
     next: [AtomicU64; 4],
 }
@@ -70,6 +74,8 @@ impl Default for Place {
             name: [const { AtomicU8::new(0) }; 2 * NAME_LENGTH],
             flush_every: AtomicU32::new(0),
             file: AtomicU32::new(0),
+            old_file: AtomicU32::new(0),
+            old_last: AtomicU64::new(0),
             next: Default::default(),
         }
     }
@@ -89,12 +95,30 @@ impl Place {
         }
     }
 
-    fn set_definition(&self, definition: &Definition) {
+    /// Makes it a generator of this definition, which has no block.
+    fn define(&self, definition: &Definition, name: &[CString; 2]) {
+        self.file.store(0, Relaxed);
+        self.old_file.store(0, Relaxed);
+        self.set_next(None);
+        self.set_name(name);
+
         for (word, value) in self.layout.iter().zip(definition.layout.to_words()) {
             word.store(value, Relaxed);
         }
         self.order.store(definition.order as u8, Relaxed);
         self.flush_every.store(definition.flush_every, Relaxed);
+    }
+
+    /// Of a counter whose sequence has `file`: how far it went in that file, or in the one that it is the successor of.
+    pub fn went_to(&self, file: u32) -> u64 {
+        if self.old_file.load(Relaxed) == file {
+            self.old_last.load(Relaxed)
+        } else if self.file.load(Relaxed) == 0 {
+            // Of a place that is new the words say nothing.
+            0
+        } else {
+            self.words.last()
+        }
     }
 
     /// Whether its blocks come from the authority.
@@ -109,7 +133,7 @@ impl Place {
         (limit != 0).then_some(Next { first, limit, record, file: file as u32 })
     }
 
-    fn set_name(&self, name: [&CStr; 2]) {
+    fn set_name(&self, name: &[CString; 2]) {
         for (half, text) in self.name.chunks(NAME_LENGTH).zip(name) {
             half.iter().zip(text.to_bytes_with_nul()).for_each(|(place, byte)| place.store(*byte, Relaxed));
         }
@@ -154,7 +178,7 @@ impl Shared {
         database: pg_sys::Oid,
         sequence: pg_sys::Oid,
         definition: &Definition,
-        name: [&CStr; 2],
+        name: &[CString; 2],
     ) -> Result<&'static Place, Error> {
         let key = key(database, sequence);
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
@@ -164,7 +188,12 @@ impl Shared {
                     place.set_name(name);
                     return Ok(place);
                 }
-                // Its label was set, used and rolled back, and then another was set.
+                // Its label was set, used and rolled back, and then another was set. What was given by the first is above.
+                Some(place) if place.layout() == definition.layout => {
+                    place.words.close();
+                    place.define(definition, name);
+                    return Ok(place);
+                }
                 Some(place) => place,
                 None => match find(0) {
                     Some(place) => place,
@@ -173,15 +202,14 @@ impl Shared {
             };
             let first = definition.layout.stamp_at(self.attach_at.load(Relaxed));
             place.words.reset(first.saturating_sub(1), self.attach_floor());
-            place.file.store(0, Relaxed);
-            place.set_next(None);
-            place.set_definition(definition);
-            place.set_name(name);
+            place.define(definition, name);
+            place.key.store(key, Release);
+            Ok(place)
+        })
+        .inspect(|place| {
             if place.is_leased() {
                 self.leases.store(true, Relaxed);
             }
-            place.key.store(key, Release);
-            Ok(place)
         })
     }
 
@@ -198,23 +226,61 @@ impl Shared {
         Some(place)
     }
 
-    /// Worker only: permits nothing of any generator, until it is opened again. Of a counter, the rest of its block is
-    /// skipped; blocks of the authority are durable there.
-    pub fn close_all(&self) {
-        self.for_each_clock(|words, _, _| words.close());
+    /// Worker only: permits nothing of the generators whose layout is such, until they are opened again. Of a counter, the
+    /// rest of its block is skipped; blocks of the authority are durable there, and have no machine id.
+    pub fn close(&self, which: impl Fn(&Layout) -> bool) {
+        self.for_each_clock(|words, layout, _| {
+            if which(layout) {
+                words.close();
+            }
+        });
         self.locked(pg_sys::LWLockMode::LW_SHARED, || {
-            let counters =
-                self.used().iter().filter(|place| place.key.load(Acquire) != 0 && place.layout().is_counter());
-            counters.filter(|place| !place.is_leased()).for_each(|place| place.words.close());
+            for place in self.used().iter().filter(|place| place.key.load(Acquire) != 0) {
+                let layout = place.layout();
+                if layout.is_counter() && !place.is_leased() && which(&layout) {
+                    place.words.close();
+                }
+            }
         });
     }
 
-    /// Frees the place of `sequence`, or of all of `database`, for good: the transaction that drops it has committed, or
-    /// the one that made it has not, and still holds its lock, so that nobody takes ids from it.
-    pub fn free(&self, database: pg_sys::Oid, sequence: Option<pg_sys::Oid>) {
+    /// Whether a place was ever used.
+    pub fn has_places(&self) -> bool {
+        self.used_places.load(Relaxed) != 0
+    }
+
+    /// Says that places of `database` may be those of generators that are gone. One database is remembered; of several, all
+    /// are in doubt.
+    pub fn doubt(&self, database: pg_sys::Oid) {
+        let own = database.to_u32();
+        let other = |held| Some(if held == 0 || held == own { own } else { u32::MAX });
+        _ = self.doubtful.fetch_update(Relaxed, Relaxed, other);
+    }
+
+    /// Whether that was said of `database`, which looks now.
+    pub fn take_doubt(&self, database: pg_sys::Oid) -> bool {
+        let held = self.doubtful.load(Relaxed);
+        // Where all are in doubt, they stay so: another may have places to look at.
+        held == u32::MAX
+            || held == database.to_u32() && self.doubtful.compare_exchange(held, 0, Relaxed, Relaxed).is_ok()
+    }
+
+    /// The sequences of `database` that have a place.
+    pub fn attached_in(&self, database: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+        self.locked(pg_sys::LWLockMode::LW_SHARED, || {
+            let keys = self.used().iter().map(|place| place.key.load(Relaxed)).filter(|key| *key != 0);
+            let own = keys.filter(|key| key >> 32 == u64::from(database.to_u32()));
+            own.map(|key| pg_sys::Oid::from(key as u32)).collect()
+        })
+    }
+
+    /// Frees the places of these sequences of `database`, or of all of it, for good: the transaction that drops them has
+    /// committed, or the one that made them has not, and still holds its locks, so that nobody takes ids from them.
+    pub fn free(&self, database: pg_sys::Oid, sequences: Option<&[pg_sys::Oid]>) {
         let dropped = |place: &&Place| {
             let held = place.key.load(Relaxed);
-            sequence.map_or(held >> 32 == u64::from(database.to_u32()), |sequence| held == key(database, sequence))
+            let sequence = pg_sys::Oid::from(held as u32);
+            held >> 32 == u64::from(database.to_u32()) && sequences.is_none_or(|all| all.contains(&sequence))
         };
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
             for place in self.used().iter().filter(dropped) {
@@ -303,9 +369,26 @@ impl Shared {
         })
     }
 
-    /// Begins to use a block of `file` that is durable, for `machine`: anew at its start if the counter was set back.
-    pub fn use_block(&self, place: &Place, layout: &Layout, file: u32, block: Next, machine: u64, set_back: bool) {
+    /// Begins to use a block of `file` that is durable, for `machine`: anew at its start if the counter was set back. False:
+    /// another server has the machine id.
+    pub fn use_block(
+        &self,
+        place: &Place,
+        layout: &Layout,
+        file: u32,
+        block: Next,
+        machine: u64,
+        set_back: bool,
+    ) -> bool {
         self.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
+            if layout.max_machine() != 0 && self.is_rivalled() {
+                return false;
+            }
+            let before = place.file.load(Relaxed);
+            if before != file {
+                place.old_file.store(before, Relaxed);
+                place.old_last.store(place.words.last(), Relaxed);
+            }
             if set_back {
                 place.words.reset(block.first - 1, 0);
             } else {
@@ -313,7 +396,8 @@ impl Shared {
             }
             place.file.store(file, Release);
             place.words.open(layout, block.limit, machine);
-        });
+            true
+        })
     }
 
     /// Worker only: makes kept blocks durable, and opens each that goes on where the block in use ends, so that nobody

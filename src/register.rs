@@ -5,7 +5,7 @@
 //! checkpointed, replayed by standbys even without this library, and out of reach of DROP. It permanently takes one of
 //! the places for replication origins (max_replication_slots; PostgreSQL 18: max_active_replication_origins).
 
-use crate::mechanism::Micros;
+use crate::{mechanism::Micros, shmem};
 use pgrx::pg_sys;
 use std::{
     ffi::CStr,
@@ -14,9 +14,6 @@ use std::{
 
 /// Above what pg_replication_origin_create() hands out in practice, below the reserved 65535.
 const ORIGIN: pg_sys::RepOriginId = 65530;
-
-/// SyncRepLock in storage/lwlocknames.h, the same in PostgreSQL 15 to 18.
-const SYNC_REP_LOCK: usize = 32;
 
 /// Reads the register; 0 if it was never written. What it says may not be flushed yet: it tells where to go on, and
 /// permits nothing.
@@ -72,9 +69,9 @@ pub fn synchronous_standbys() -> u64 {
 
 /// Whether the synchronous standbys have everything up to `record` on disk.
 pub fn is_on_standbys(record: pg_sys::XLogRecPtr) -> bool {
-    // SAFETY: WalSndCtl and the lock array are in shared memory for as long as the process lives.
+    // SAFETY: WalSndCtl and the lock are in shared memory for as long as the process lives.
     unsafe {
-        let lock = &raw mut (*pg_sys::MainLWLockArray.add(SYNC_REP_LOCK)).lock;
+        let lock = shmem::individual_lock(shmem::SYNC_REP_LOCK);
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
         let flushed = (*pg_sys::WalSndCtl).lsn[pg_sys::SYNC_REP_WAIT_FLUSH as usize];
         pg_sys::LWLockRelease(lock);

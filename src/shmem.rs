@@ -19,9 +19,10 @@ use crate::{
     settings,
     strict::Slot,
 };
-use pgrx::prelude::*;
+use pgrx::{pg_sys::panic::ErrorReport, prelude::*};
 use std::{
     cell::UnsafeCell,
+    ffi::CStr,
     ptr,
     sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*},
 };
@@ -69,6 +70,8 @@ pub struct Shared {
     pub(crate) attach_at: AtomicI64,
     /// How many places were ever used. Written under the lock.
     pub(crate) used_places: AtomicU32,
+    /// Whose places may be those of generators that are gone: see [`Shared::doubt`].
+    pub(crate) doubtful: AtomicU32,
     /// Written by who keeps a next block: the worker should flush. The worker takes it.
     pub(crate) flush_wanted: AtomicBool,
     /// Set when a generator is used whose blocks are leased.
@@ -108,7 +111,7 @@ pub enum Repair {
 /// Where this process sees the shared memory; null where the library was not preloaded.
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(ptr::null_mut());
 
-const LOCK: &std::ffi::CStr = c"idgen";
+const LOCK: &CStr = c"idgen";
 
 static mut PREVIOUS_REQUEST: pg_sys::shmem_request_hook_type = None;
 static mut PREVIOUS_STARTUP: pg_sys::shmem_startup_hook_type = None;
@@ -148,22 +151,22 @@ unsafe extern "C-unwind" fn on_request() {
 /// Called once in the postmaster, and again after every crash: in memory that is then new.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_startup() {
-    /// AddinShmemInitLock in storage/lwlocknames.h, the same in PostgreSQL 15 to 18.
-    const ADDIN_SHMEM_INIT_LOCK: usize = 21;
     // SAFETY: called by PostgreSQL where shared memory may be initialized; the memory is as large as asked, aligned to
     // PG_CACHE_LINE_SIZE (128), and zero-filled or not: every part is written before the lock is released.
     unsafe {
         if let Some(previous) = PREVIOUS_STARTUP {
             previous();
         }
+        compare_locks();
         let (max_generators, max_backends, size) = sizes();
-        let init_lock = &raw mut (*pg_sys::MainLWLockArray.add(ADDIN_SHMEM_INIT_LOCK)).lock;
+        let init_lock = individual_lock(ADDIN_SHMEM_INIT_LOCK);
         pg_sys::LWLockAcquire(init_lock, pg_sys::LWLockMode::LW_EXCLUSIVE);
         let mut found = false;
         let shared = pg_sys::ShmemInitStruct(c"idgen".as_ptr(), size, &mut found).cast::<Shared>();
         if !found {
             let lock = &raw mut (*pg_sys::GetNamedLWLockTranche(LOCK.as_ptr())).lock;
             shared.write(Shared::new(lock, max_generators, max_backends));
+            SHARED.store(shared, Release);
             for place in 0..max_generators as usize {
                 (*shared).first_place().add(place).write(Place::default());
             }
@@ -174,6 +177,29 @@ unsafe extern "C-unwind" fn on_startup() {
         }
         pg_sys::LWLockRelease(init_lock);
         SHARED.store(shared, Release);
+    }
+}
+
+/// Locks of PostgreSQL's own that idgen takes: number and name in storage/lwlocknames.h. No header tells them to Rust, so that
+/// the names are compared at the start.
+pub(crate) const ADDIN_SHMEM_INIT_LOCK: (u16, &CStr) = (21, c"AddinShmemInit");
+pub(crate) const SYNC_REP_LOCK: (u16, &CStr) = (32, c"SyncRep");
+
+/// One of them, which must have been compared.
+pub(crate) unsafe fn individual_lock((number, _): (u16, &CStr)) -> *mut pg_sys::LWLock {
+    // SAFETY: the array is in shared memory for as long as the process lives, and has all individual locks.
+    unsafe { &raw mut (*pg_sys::MainLWLockArray.add(usize::from(number))).lock }
+}
+
+/// Stops a server that has other locks under their numbers.
+fn compare_locks() {
+    for (number, name) in [ADDIN_SHMEM_INIT_LOCK, SYNC_REP_LOCK] {
+        // SAFETY: the number of an individual lock; the name is static.
+        let found = unsafe { CStr::from_ptr(pg_sys::GetLWLockIdentifier(pg_sys::PG_WAIT_LWLOCK, number)) };
+        if found != name {
+            let message = format!("idgen was not made for this PostgreSQL: lock {number} is {found:?}, not {name:?}");
+            ErrorReport::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message, "idgen").report(PgLogLevel::FATAL);
+        }
     }
 }
 
@@ -219,6 +245,7 @@ impl Shared {
             worker_pid: AtomicI32::new(0),
             attach_at: AtomicI64::new(0),
             used_places: AtomicU32::new(0),
+            doubtful: AtomicU32::new(0),
             flush_wanted: AtomicBool::new(false),
             leases: AtomicBool::new(false),
             wanted: AtomicI64::new(0),
@@ -235,10 +262,11 @@ impl Shared {
         }
     }
 
+    /// The places follow this struct in the same allocation, see `sizes`: beyond what a reference to it may reach.
     fn first_place(&self) -> *mut Place {
         const { assert!(size_of::<Shared>().is_multiple_of(align_of::<Place>())) };
-        // SAFETY: the places follow this struct in the same allocation, see `sizes`.
-        unsafe { ptr::from_ref(self).add(1).cast_mut().cast() }
+        // SAFETY: the pointer to the whole allocation, of which this is the beginning.
+        unsafe { SHARED.load(Relaxed).add(1).cast() }
     }
 
     fn first_slot(&self) -> *mut Slot {
@@ -396,7 +424,7 @@ impl Shared {
         let before = self.standbys.swap(standbys, Relaxed);
         if standbys != 0 && standbys != before && self.started() != 0 {
             self.horizon.store(0, Relaxed);
-            self.close_all();
+            self.close(|_| true);
             self.want_horizon(1);
         }
     }

@@ -106,10 +106,9 @@ impl Layout {
         self.tick
     }
 
-    /// The end of the last timestamp, saturating at the end of [`Micros`].
-    pub const fn end(&self) -> Micros {
-        let ticks = self.timestamp.max() as i64;
-        self.epoch.saturating_add(self.tick.saturating_mul(ticks.saturating_add(1)))
+    /// The end of the last timestamp, which may be beyond what [`Micros`] can hold.
+    pub const fn end(&self) -> i128 {
+        self.epoch as i128 + self.tick as i128 * (self.timestamp.max() as i128 + 1)
     }
 
     /// The first stamp of the tick that holds `at`; before the epoch 0, after the end [`Layout::stamps`].
@@ -192,6 +191,28 @@ impl Layout {
             let last = self.id(self.last_stamp_at(at), self.max_machine());
             (self.id(first, 0), last | self.backend.put(self.backend.max()))
         })
+    }
+
+    /// What every id of the tick that holds `at`, and of later ones, is at or above, and no earlier one is. Outside the
+    /// layout's time the nearest number of which that is true.
+    #[inline(always)]
+    pub fn min_id_at(&self, at: Micros) -> u64 {
+        match self.ids_at(at) {
+            Some((min, _)) => min,
+            None if at < self.epoch => 0,
+            None => (self.max_id() + 1).min(i64::MAX as u64),
+        }
+    }
+
+    /// What every id of the tick that holds `at`, and of earlier ones, is at or below, and no later one is. Outside the
+    /// layout's time the nearest number of which that is true; -1: below all ids.
+    #[inline(always)]
+    pub fn max_id_at(&self, at: Micros) -> i64 {
+        match self.ids_at(at) {
+            Some((_, max)) => max as i64,
+            None if at < self.epoch => -1,
+            None => self.max_id() as i64,
+        }
     }
 
     /// The largest id that can be given out.
@@ -424,9 +445,21 @@ mod tests {
         }
 
         #[test]
+        fn bounds_of_any_time_keep_what_is_since_and_what_is_up_to(l in layouts(), at: i64, id: u64) {
+            let id = id & l.max_id();
+            if let Some(of) = l.timestamp_of(id) {
+                // The largest id of all is the nearest number where nothing is above it.
+                let last = id == l.max_id() && id == i64::MAX as u64;
+                let since = of >= at || at < l.tick_end(l.stamp_of(id));
+                prop_assert!(last || (id >= l.min_id_at(at)) == since);
+                prop_assert_eq!(id as i64 <= l.max_id_at(at), of <= at);
+            }
+        }
+
+        #[test]
         fn the_ids_of_an_instant_enclose_its_tick(l in layouts(), at in 0..8_000_000_000 * SECOND, machine: u64) {
             match l.ids_at(at) {
-                None => prop_assert!(at < l.epoch() || at >= l.end()),
+                None => prop_assert!(at < l.epoch() || i128::from(at) >= l.end()),
                 Some((min, max)) => {
                     let id = l.id(l.stamp_at(at), machine & l.max_machine()) | l.backend_part(machine & l.max_backend());
                     prop_assert!(min <= id && id <= max);

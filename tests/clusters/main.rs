@@ -19,6 +19,7 @@ mod gossip;
 mod grants;
 mod liveness;
 mod migration;
+mod places;
 mod repair;
 mod strict;
 mod synchronous;

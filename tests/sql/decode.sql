@@ -17,7 +17,9 @@ SELECT * FROM idgen_decode(-1);
 SELECT idgen_min_id('2025-01-01'), idgen_max_id('2025-01-01');
 SELECT idgen_min_id('2025-01-01 00:00:00.001999'), idgen_max_id('2025-01-01 00:00:00.001');
 SELECT idgen_max_id('2094-09-07 15:47:35.551');
+-- Outside the layout: the nearest number of which >= and <= are true.
 SELECT idgen_min_id('2024-12-31 23:59:59.999999');
+SELECT idgen_max_id('2024-12-31 23:59:59.999999'), idgen_max_id('-infinity'), idgen_max_id('infinity');
 SELECT idgen_max_id('2094-09-07 15:47:35.552');
 SELECT idgen_min_id('infinity');
 SELECT idgen_min_id('-infinity');

@@ -49,6 +49,7 @@ SELECT idgen_create_partitions('event', '2026-01-01 00:00+00', 'infinity', '1 da
 SELECT idgen_create_partitions('event', '2026-01-01 00:00+00', '2026-02-01 00:00+00', '0');
 SELECT idgen_create_partitions('event', '2026-05-01 00:00+00', '2026-06-01 00:00+00', '-1 day');
 SELECT idgen_create_partitions('event', '2024-01-01 00:00+00', '2026-02-01 00:00+00', '1 month');
+SELECT idgen_create_partitions('event', '2026-05-01 00:00+00', '2026-05-01 00:00:01+00', '10 microseconds');
 SELECT idgen_create_partitions('event', '2026-01-01 00:00+00', '2026-01-02 00:00+00', '1 day');
 
 SET client_min_messages = warning;
