@@ -4,6 +4,7 @@
 # make test                      everything, on each of PG_VERSIONS
 # make soak MINUTES=30            long storms of faults: half of the time on one server and its standby, half on several
 # make kills KILLS=1000          as many kills at random moments, against the durable horizon
+# make asserts                   SQL and cluster tests on a PostgreSQL with assertions, built from source once
 # make miri                      what needs no PostgreSQL, under Miri (with a nightly Rust; some minutes)
 # make bench-members             what orders over several servers cost, into docs/performance/members.md
 # make bench                     what ids cost, into docs/performance.md (PG_VERSION=18, BENCH=quick)
@@ -115,6 +116,26 @@ test-variant:
 test-services:
 	cargo test --release $(FEATURES) --test services -- --nocapture
 
+# The library that was built for this version, in a server that checks what it is called with; SQL tests also with every
+# cache thrown away at once.
+ASSERTS = $(IDGEN_HOME)/$(PG_MAJOR)-asserts
+asserts:
+	@bin=$$(tests/setup.sh $(PG_VERSION)) && bin=$${bin#*: } && . "$${bin%/bin}/env" && $(MAKE) install TARGETS="--lib --test clusters" && \
+		$(MAKE) test-asserts
+
+test-asserts:
+	tests/asserts.sh $(PG_MAJOR) || [ $$? = 77 ]
+	if [ -x $(ASSERTS)/bin/postgres ]; then $(MAKE) test-on-asserts; fi
+
+test-on-asserts: PG_BINDIR = $(ASSERTS)/bin
+test-on-asserts: export PG_BINDIR := $(ASSERTS)/bin
+test-on-asserts:
+	install -m 755 $(LIBRARY) $$($(PG_BINDIR)/pg_config --pkglibdir)/
+	install -m 644 *.control sql/*.sql $$($(PG_BINDIR)/pg_config --sharedir)/extension/
+	tests/temporary_server.sh $(MAKE) installcheck
+	SETTINGS="debug_discard_caches = 1" tests/temporary_server.sh $(MAKE) installcheck TESTS="$(filter-out adopt doctor,$(TESTS))"
+	cargo test --release $(FEATURES) --test clusters
+
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
 
@@ -141,7 +162,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install installcheck clean run bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms soak test-soak kills miri
+.PHONY: FORCE all install installcheck clean run bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms soak test-soak kills miri asserts test-asserts test-on-asserts
 
 define newline
 

@@ -5,22 +5,22 @@
 -- schema of the extension must not be able to put in their own: every body names the extension's schema, or finds names
 -- and operators in pg_catalog alone.
 
--- Giving out ids.
+-- Giving out ids: by the leader of a parallel query, as nextval() does, so that they come in the order of its rows.
 
 CREATE FUNCTION idgen_next() RETURNS bigint
-LANGUAGE c VOLATILE PARALLEL SAFE
+LANGUAGE c VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'idgen_next_wrapper';
 COMMENT ON FUNCTION idgen_next() IS
 'the next id of this server: unique over all servers with different machine ids, greater than every id it gave before, durable before it is visible';
 
 CREATE FUNCTION idgen_next_many(n integer) RETURNS SETOF bigint
-LANGUAGE c VOLATILE STRICT PARALLEL SAFE ROWS 1000
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1000
 AS 'MODULE_PATHNAME', 'idgen_next_many_wrapper';
 COMMENT ON FUNCTION idgen_next_many(integer) IS
 'n ids of this server, increasing, each as if from idgen_next()';
 
 CREATE FUNCTION idgen_next_uuid() RETURNS uuid
-LANGUAGE c VOLATILE PARALLEL SAFE
+LANGUAGE c VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'idgen_next_uuid_wrapper';
 COMMENT ON FUNCTION idgen_next_uuid() IS
 'the next UUID of version 7 of this server: unique and increasing as what idgen_next() gives; milliseconds since 1970, sequence, machine id, 52 random bits';
@@ -66,10 +66,24 @@ AS 'MODULE_PATHNAME', 'idgen_max_id_wrapper';
 COMMENT ON FUNCTION idgen_max_id(timestamptz) IS
 'the largest id of that millisecond on any machine: id <= idgen_max_id(t) is everything up to t, for any t';
 
+-- The same under names with one meaning, for what takes the name of a function and no arguments: partitioning tools.
+
+CREATE FUNCTION idgen_id_to_time(id bigint) RETURNS timestamptz
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_timestamp_wrapper';
+COMMENT ON FUNCTION idgen_id_to_time(bigint) IS
+'idgen_timestamp(id)';
+
+CREATE FUNCTION idgen_time_to_id("at" timestamptz) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_min_id_wrapper';
+COMMENT ON FUNCTION idgen_time_to_id(timestamptz) IS
+'idgen_min_id(at)';
+
 -- Generators: a layout of one's own, or a published one, each behind a sequence that carries its name and privileges.
 
 CREATE FUNCTION idgen_presets(OUT preset text, OUT definition text, OUT purpose text) RETURNS SETOF record
-LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 11
+LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 12
 BEGIN ATOMIC
 VALUES
     ('timestamp', 'timestamp:63 epoch:0 tick:1',
@@ -92,6 +106,8 @@ VALUES
      'continues Twitter snowflakes: milliseconds since 2010-11-04, datacenter and worker, sequence'),
     ('discord', 'timestamp:41 machine:10 sequence:12 epoch:1420070400000000 tick:1000',
      'continues Discord snowflakes: milliseconds since 2015, worker and process, increment'),
+    ('mastodon', 'timestamp:47 sequence:16 epoch:0 tick:1000',
+     'continues ids of Mastodon''s timestamp_id(): milliseconds since 1970, 16 bits of sequence; no machine id'),
     ('pgedge', 'timestamp:41 machine:10 sequence:12 epoch:1672531200000000 tick:1000',
      'continues ids of the pgEdge snowflake extension from 1.2 on: milliseconds since 2023, node, count');
 END;
@@ -114,6 +130,24 @@ DECLARE
     definition text;
     is_counter boolean;
 BEGIN
+    IF name IS NULL OR machine_bits IS NULL OR backend_bits IS NULL OR sequence_bits IS NULL OR epoch IS NULL OR tick IS NULL
+        OR ordering IS NULL
+    THEN
+        RAISE null_value_not_allowed USING
+            MESSAGE = format('argument "%s" of idgen_create_generator() is null', CASE WHEN name IS NULL THEN 'name'
+                WHEN machine_bits IS NULL THEN 'machine_bits' WHEN backend_bits IS NULL THEN 'backend_bits'
+                WHEN sequence_bits IS NULL THEN 'sequence_bits' WHEN epoch IS NULL THEN 'epoch'
+                WHEN tick IS NULL THEN 'tick' ELSE 'ordering' END),
+            HINT = 'Leave it out to have its default.';
+    ELSIF cardinality(parts) < 2 AND schema IS NULL THEN
+        RAISE invalid_schema_name USING
+            MESSAGE = 'no schema has been selected to create the generator in',
+            HINT = 'Give the name with its schema, or set search_path.';
+    ELSIF NOT isfinite(epoch) THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('%s is no epoch', epoch),
+            HINT = 'Give the time at which the timestamps of the layout begin.';
+    END IF;
     IF cardinality(parts) > 2 THEN
         RAISE invalid_name USING MESSAGE = format('"%s" is not a name or a schema and a name', name);
     END IF;
@@ -169,13 +203,13 @@ COMMENT ON FUNCTION idgen_create_generator(text, text, integer, integer, integer
 'makes a generator: a sequence that is dropped, renamed, granted and dumped as any other, whose ids idgen_next(generator) gives; by preset, or by bits from the highest down, epoch and tick; ordering is server, gossip, strict or, for a counter, block';
 
 CREATE FUNCTION idgen_next(generator regclass) RETURNS bigint
-LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'idgen_next_of_wrapper';
 COMMENT ON FUNCTION idgen_next(regclass) IS
 'the next id of the generator; needs USAGE or UPDATE on its sequence, as nextval() does';
 
 CREATE FUNCTION idgen_next_many(generator regclass, n integer) RETURNS SETOF bigint
-LANGUAGE c VOLATILE STRICT PARALLEL SAFE ROWS 1000
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1000
 AS 'MODULE_PATHNAME', 'idgen_next_many_of_wrapper';
 COMMENT ON FUNCTION idgen_next_many(regclass, integer) IS
 'n ids of the generator, increasing, each as if from idgen_next(generator)';
@@ -225,6 +259,13 @@ AS 'MODULE_PATHNAME', 'idgen_definition_wrapper';
 COMMENT ON FUNCTION idgen_definition(regclass) IS
 'what the security label of the generator says, in parts';
 
+CREATE FUNCTION idgen_describe(INOUT definition text, OUT epoch timestamptz, OUT ends timestamptz,
+    OUT tick interval, OUT per_second double precision, OUT max_id bigint, OUT flush_every bigint) RETURNS SETOF record
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1
+AS 'MODULE_PATHNAME', 'idgen_describe_wrapper';
+COMMENT ON FUNCTION idgen_describe(text) IS
+'what such a definition means, in parts: of a preset, or of a layout of one''s own before a generator is made of it';
+
 CREATE FUNCTION idgen_decode(id bigint, generator regclass,
     OUT "at" timestamptz, OUT machine integer, OUT backend integer, OUT sequence bigint)
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
@@ -262,7 +303,8 @@ AS $$
             THEN (extract(epoch FROM now()) - extract(epoch FROM d.epoch)) / (extract(epoch FROM d.ends) - extract(epoch FROM d.epoch))
             ELSE @extschema@.idgen_count(l.objoid) / (2::double precision ^ substring(d.definition FROM 'counter:(\d+)')::int)
         END
-    FROM pg_seclabel l, @extschema@.idgen_definition(l.objoid::regclass) d
+    -- Of the label: a generator may be dropped meanwhile.
+    FROM pg_seclabel l, @extschema@.idgen_describe(l.label) d
     WHERE l.provider = 'idgen' AND l.classoid = 'pg_class'::regclass AND l.objsubid = 0;
 $$;
 COMMENT ON FUNCTION idgen_generators() IS 'the generators of this database';
@@ -293,7 +335,7 @@ AS 'MODULE_PATHNAME', 'idgen_from_uuid_wrapper';
 COMMENT ON FUNCTION idgen_from_uuid(uuid) IS
 'the id of which idgen_to_uuid() made the UUID; any other UUID is refused';
 
--- These depend on the setting idgen.opaque_key.
+-- These depend on the key in the file that idgen.opaque_key_file names.
 
 CREATE FUNCTION idgen_to_opaque(id bigint) RETURNS text
 LANGUAGE c STABLE STRICT PARALLEL SAFE
@@ -574,7 +616,7 @@ COMMENT ON FUNCTION idgen_abandon(regclass, name, text, boolean, interval) IS
 
 CREATE FUNCTION idgen_create_partitions(relation regclass, since timestamptz, until timestamptz, every interval)
     RETURNS SETOF regclass
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 -- Names and borders are UTC's, wherever this runs.
 SET timezone = 'UTC'
@@ -929,7 +971,7 @@ COMMENT ON FUNCTION idgen_gossip(text, text) IS
 'for peers: what this server and those that it heard of did last';
 
 CREATE FUNCTION idgen_allow_peer(role regrole) RETURNS void
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

@@ -127,7 +127,7 @@ REVOKE ALL ON FUNCTION take_grant(text, bigint, integer, bigint, bigint, bigint,
     lease_block(text, text, text, text, bigint) FROM PUBLIC;
 
 CREATE FUNCTION allow_member(role regrole) RETURNS void
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

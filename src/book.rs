@@ -3,7 +3,7 @@
 
 use crate::{
     counter,
-    error::{Error, OrRaise},
+    error::{Error, OrRaise, beginning},
     faults,
     generator::{self, check_not_in_recovery},
     lookup, machine_clock,
@@ -31,21 +31,21 @@ const PATIENCE: Micros = SECOND;
 
 /// Strict ids: up to `want` stamps, as "first count machine".
 #[pg_extern]
-fn idgen_allocate(cluster: &str, schema: &str, name: &str, definition: &str, want: i64) -> String {
+fn idgen_allocate(cluster: &[u8], schema: &[u8], name: &[u8], definition: &[u8], want: i64) -> String {
     authority(cluster);
     let want = u64::try_from(want).unwrap_or(0).clamp(1, MAX_BATCH);
-    let run = generator::allocate(schema, name, definition, want).or_raise();
+    let run = generator::allocate(schema, name, &beginning(definition), want).or_raise();
     faults::point("allocate:taken");
     format!("{} {} {}", run.first, run.count, run.machine)
 }
 
 /// A block of up to `want` values, durable, as "first limit".
 #[pg_extern]
-fn idgen_lease_block(cluster: &str, schema: &str, name: &str, definition: &str, want: i64) -> String {
+fn idgen_lease_block(cluster: &[u8], schema: &[u8], name: &[u8], definition: &[u8], want: i64) -> String {
     let shared = authority(cluster);
     let most = settings::MAX_BLOCK.get() as u64;
     let want = u64::try_from(want).unwrap_or(0).clamp(1, most);
-    let counter = lookup::named(schema, name, definition).or_raise();
+    let counter = lookup::named(schema, name, &beginning(definition)).or_raise();
     let block = counter::lease(shared, &counter, want).or_raise();
     faults::point("lease:durable");
     format!("{} {}", block.first, block.limit)
@@ -54,13 +54,13 @@ fn idgen_lease_block(cluster: &str, schema: &str, name: &str, definition: &str, 
 /// A machine id for a holder that has none, as the row of the book; see [`grants::take`].
 #[pg_extern]
 fn idgen_take_grant(
-    cluster: &str,
+    cluster: &[u8],
     system: i64,
     timeline: i32,
     nonce: i64,
     clock: i64,
     request: i64,
-    host: &str,
+    host: &[u8],
 ) -> String {
     let shared = authority(cluster);
     let holder = incarnation(system, timeline, nonce);
@@ -85,7 +85,7 @@ fn idgen_take_grant(
         let row = grants::take(&rows, holder, request as u64, clock, own, &limits())
             .map_err(|why| refusal(why, own))
             .or_raise();
-        write(client, &row, Some(host))?;
+        write(client, &row, Some(&beginning(host)))?;
         Ok(Some(row))
     })
     .or_else(|| Error::NotAnAuthority.raise())
@@ -95,7 +95,7 @@ fn idgen_take_grant(
 /// A later end for a grant; null: it is not held.
 #[pg_extern]
 fn idgen_renew_grant(
-    cluster: &str,
+    cluster: &[u8],
     system: i64,
     timeline: i32,
     nonce: i64,
@@ -113,7 +113,7 @@ fn idgen_renew_grant(
 #[pg_extern]
 #[allow(clippy::too_many_arguments)]
 fn idgen_end_grant(
-    cluster: &str,
+    cluster: &[u8],
     system: i64,
     timeline: i32,
     nonce: i64,
@@ -149,14 +149,14 @@ fn idgen_look_up_grant(machine: i64) -> Option<String> {
 }
 
 /// The shared words of a server that may allocate for members of `cluster`.
-fn authority(cluster: &str) -> &'static Shared {
+fn authority(cluster: &[u8]) -> &'static Shared {
     let shared = shmem::shared().or_raise();
     check_not_in_recovery().or_raise();
     // One book: two databases with one each would grant a machine id twice.
     if settings::authority_database() != Some(own_database()) {
         Error::NotAnAuthority.raise();
     }
-    if settings::cluster().as_bytes() != cluster.as_bytes() {
+    if settings::cluster().as_bytes() != cluster {
         Error::OtherCluster.raise();
     }
     shared

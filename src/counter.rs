@@ -370,7 +370,7 @@ pub fn highest(sequence: pg_sys::Oid, is_permanent: bool) -> Result<u64, Error> 
         let cache = pg_sys::SysCacheIdentifier::SEQRELID as i32;
         let tuple = pg_sys::SearchSysCache1(cache, sequence.into());
         if tuple.is_null() {
-            return Err(Error::NotAGenerator);
+            return Err(Error::NotAGenerator(label::shown(sequence)));
         }
         let mut null = false;
         let mut column = |number| pg_sys::SysCacheGetAttr(cache, tuple, number, &mut null).value() as i64;

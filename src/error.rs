@@ -80,7 +80,8 @@ pub enum Error {
     NoBackendNumber {
         max: u64,
     },
-    NotAGenerator,
+    /// What was given, as far as it has a name.
+    NotAGenerator(String),
     /// A definition was to be put on something that cannot be a generator.
     NotASequence,
     /// A definition that means nothing, with the reason as a clause.
@@ -108,6 +109,8 @@ pub enum Error {
     NoIdInUuid,
     /// There is no key for the opaque form.
     NoOpaqueKey,
+    /// The file with the key cannot be used, with the reason as a clause.
+    OpaqueKeyFile(String),
     /// A text that was not made with the key in force.
     NotOpaque(String),
     /// The machine gives no random bits.
@@ -311,7 +314,7 @@ impl From<Error> for ErrorReport {
                 "Lower max_connections, autovacuum_max_workers, max_worker_processes or max_wal_senders so that they \
                  fit in all, or use a layout with more backend bits.",
             ),
-            Error::NotAGenerator => report(ERRCODE_WRONG_OBJECT_TYPE, "this is not a generator of idgen".into())
+            Error::NotAGenerator(what) => report(ERRCODE_WRONG_OBJECT_TYPE, format!("\"{what}\" is not a generator of idgen"))
                 .set_hint("SELECT * FROM idgen_generators() lists them; idgen_create_generator() makes one."),
             Error::NotASequence => {
                 report(ERRCODE_WRONG_OBJECT_TYPE, "only a permanent sequence can be a generator".into())
@@ -376,16 +379,27 @@ impl From<Error> for ErrorReport {
                 "there is no key for the opaque form of ids".into(),
             )
             .set_hint(
-                "Preload idgen, set idgen.opaque_key in postgresql.conf to 16 to 56 bytes, such as the output of                  \"openssl rand -hex 16\", and reload. Who changes it loses the texts given out before.",
+                "Preload idgen, have idgen.opaque_key_file name a file with 16 to 56 bytes, such as the output of \"openssl rand \
+                 -hex 16\", and reload. With another key the texts given out before cannot be read.",
             ),
+            Error::OpaqueKeyFile(why) => report(ERRCODE_CONFIG_FILE_ERROR, "the file with the key of the opaque form cannot be used".into())
+                .set_detail(format!("Of the file, {why}."))
+                .set_hint("It is the file that idgen.opaque_key_file names, below the data directory if that is no absolute path."),
             Error::NotOpaque(text) => {
                 report(ERRCODE_INVALID_TEXT_REPRESENTATION, format!("invalid opaque form of an id: \"{text}\""))
-                    .set_hint("It is mistyped, or was made with another idgen.opaque_key.")
+                    .set_hint("It is mistyped, or was made with another key.")
             }
             Error::NoRandomness => report(ERRCODE_INTERNAL_ERROR, "could not generate random bits".into())
                 .set_hint("PostgreSQL takes them from OpenSSL or /dev/urandom: see to it that they can be read."),
         }
     }
+}
+
+/// What somebody gave, for an error message or a comparison: the beginning of what is long.
+pub fn beginning(text: &[u8]) -> String {
+    const MOST: usize = 200;
+    let beginning = String::from_utf8_lossy(&text[..text.len().min(MOST)]).into_owned();
+    if text.len() > MOST { beginning + "..." } else { beginning }
 }
 
 /// A time in microseconds since 1970 as it is written in UTC, to the millisecond.

@@ -1,12 +1,17 @@
 //! What SQL can call to turn ids into other forms and back.
 
 use crate::{
-    error::{Error, OrRaise},
+    error::{Error, OrRaise, beginning},
     forms::{opaque::Opaque, text, uuid},
     generator, settings,
 };
 use pgrx::{datum::Uuid, pg_sys, prelude::*};
-use std::{cell::RefCell, ffi::CString};
+use std::{
+    cell::RefCell,
+    ffi::{CStr, CString, OsStr},
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::Path,
+};
 
 #[pg_extern]
 fn idgen_to_text(id: i64) -> String {
@@ -16,7 +21,7 @@ fn idgen_to_text(id: i64) -> String {
 #[pg_extern]
 fn idgen_from_text(text: &[u8]) -> i64 {
     let id = text::from_text(text).and_then(|id| i64::try_from(id).ok());
-    id.ok_or_else(|| Error::NotAText(shown(text))).or_raise()
+    id.ok_or_else(|| Error::NotAText(beginning(text))).or_raise()
 }
 
 #[pg_extern]
@@ -44,16 +49,11 @@ fn idgen_to_opaque(id: i64) -> String {
 #[pg_extern]
 fn idgen_from_opaque(text: &[u8]) -> i64 {
     let id = with_key(|opaque| opaque.from_text(text)).or_raise();
-    id.ok_or_else(|| Error::NotOpaque(shown(text))).or_raise() as i64
+    id.ok_or_else(|| Error::NotOpaque(beginning(text))).or_raise() as i64
 }
 
 fn checked(id: i64) -> u64 {
     u64::try_from(id).map_err(|_| Error::NegativeId).or_raise()
-}
-
-/// For an error message.
-fn shown(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).into_owned()
 }
 
 /// Random bits. They are taken from the system 512 bytes at a time, because each time costs 5 microseconds (measured).
@@ -73,17 +73,40 @@ fn random() -> Result<u64, Error> {
     })
 }
 
-/// Works with the key of the setting; it is made ready again only when the setting has changed.
+/// Works with the key in the file of the setting; it is read again after a reload.
 fn with_key<T>(work: impl FnOnce(&Opaque) -> T) -> Result<T, Error> {
+    /// The file, when the settings were loaded, and the key.
+    type Ready = (CString, pg_sys::TimestampTz, Opaque);
     thread_local! {
-        static READY: RefCell<Option<(CString, Opaque)>> = const { RefCell::new(None) };
+        static READY: RefCell<Option<Ready>> = const { RefCell::new(None) };
     }
-    let key = settings::OPAQUE_KEY.get().ok_or(Error::NoOpaqueKey)?;
+    let file = settings::opaque_key_file().ok_or(Error::NoOpaqueKey)?;
+    // SAFETY: a variable of this process.
+    let loaded = unsafe { pg_sys::PgReloadTime };
     READY.with_borrow_mut(|ready| match ready {
-        Some((of, opaque)) if *of == key => Ok(work(opaque)),
+        Some((of, then, opaque)) if *of == file && *then == loaded => Ok(work(opaque)),
         _ => {
-            let opaque = Opaque::new(key.as_bytes()).ok_or(Error::NoOpaqueKey)?;
-            Ok(work(&ready.insert((key, opaque)).1))
+            let opaque = read_key(&file).map_err(Error::OpaqueKeyFile)?;
+            Ok(work(&ready.insert((file, loaded, opaque)).2))
         }
     })
+}
+
+/// The key in `file`, as ssl_key_file is read: nobody else may read it. A line feed at its end is not of it. An error is a
+/// clause, which does not tell the file.
+fn read_key(file: &CStr) -> Result<Opaque, String> {
+    let path = Path::new(OsStr::from_bytes(file.to_bytes()));
+    let about = std::fs::metadata(path).map_err(|error| format!("it cannot be looked at: {error}"))?;
+    // SAFETY: no arguments.
+    let own = about.uid() == unsafe { libc::geteuid() };
+    if !about.is_file() || about.len() > 4096 {
+        return Err("it is no small regular file".into());
+    } else if !own && about.uid() != 0 {
+        return Err("it belongs neither to the database user nor to root".into());
+    } else if about.mode() & (if own { 0o077 } else { 0o037 }) != 0 {
+        return Err("others can read it: it should have mode 0600, or 0640 if it is root's".into());
+    }
+    let bytes = std::fs::read(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    let key = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    Opaque::new(key).ok_or_else(|| format!("a key has 16 to 56 bytes, and it has {}", key.len()))
 }

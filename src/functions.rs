@@ -6,6 +6,7 @@ use crate::{
     generator, label, machine_clock,
     mechanism::{
         Micros, SECOND,
+        definition::Definition,
         layout::{Layout, SERVER},
     },
     register, settings,
@@ -172,12 +173,41 @@ fn idgen_definition(
         name!(flush_every, Option<i64>),
     ),
 > {
-    // SAFETY: a lookup by oid.
-    if unsafe { pg_sys::get_rel_relkind(generator) } == 0 {
-        // Who lists generators meets those that are dropped meanwhile.
-        return TableIterator::empty();
-    }
-    let definition = label::definition(generator).or_raise();
+    describe(label::definition(generator).or_raise())
+}
+
+/// The same of a definition as text.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn idgen_describe(
+    definition: &[u8],
+) -> TableIterator<
+    'static,
+    (
+        name!(definition, String),
+        name!(epoch, Option<TimestampWithTimeZone>),
+        name!(ends, Option<TimestampWithTimeZone>),
+        name!(tick, Option<Interval>),
+        name!(per_second, Option<f64>),
+        name!(max_id, i64),
+        name!(flush_every, Option<i64>),
+    ),
+> {
+    let definition: Result<Definition, _> = String::from_utf8_lossy(definition).parse();
+    describe(definition.map_err(Error::BadDefinition).or_raise())
+}
+
+type Parts = (
+    String,
+    Option<TimestampWithTimeZone>,
+    Option<TimestampWithTimeZone>,
+    Option<Interval>,
+    Option<f64>,
+    i64,
+    Option<i64>,
+);
+
+fn describe(definition: Definition) -> TableIterator<'static, Parts> {
     let layout = definition.layout;
     let clock = !layout.is_counter();
     // 294276 AD is the last year that PostgreSQL knows; a layout may last longer.
@@ -316,12 +346,12 @@ fn idgen_peers() -> TableIterator<
 
 /// What a peer asks.
 #[pg_extern]
-fn idgen_gossip(cluster: &str, message: &str) -> Option<String> {
+fn idgen_gossip(cluster: &[u8], message: &[u8]) -> Option<String> {
     let shared = primary();
-    if settings::cluster().as_bytes() != cluster.as_bytes() {
+    if settings::cluster().as_bytes() != cluster {
         Error::OtherCluster.raise();
     }
-    shared.answer_peer(message).or_raise()
+    shared.answer_peer(&String::from_utf8_lossy(message)).or_raise()
 }
 
 #[pg_extern]

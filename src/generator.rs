@@ -73,7 +73,7 @@ pub fn next_of(sequence: pg_sys::Oid) -> Result<u64, Error> {
 }
 
 /// Up to `want` stamps for another server: of the generator with this name, or of the server generator.
-pub fn allocate(schema: &str, name: &str, definition: &str, want: u64) -> Result<Run, Error> {
+pub fn allocate(schema: &[u8], name: &[u8], definition: &str, want: u64) -> Result<Run, Error> {
     if name.is_empty() {
         let order = settings::order();
         return if order == Order::Strict {
@@ -86,7 +86,7 @@ pub fn allocate(schema: &str, name: &str, definition: &str, want: u64) -> Result
     if generator.definition.order == Order::Strict {
         generator.take(shmem::shared()?, want)
     } else {
-        Err(Error::NotAGenerator)
+        Err(Error::OtherDefinition(generator.definition.to_string()))
     }
 }
 

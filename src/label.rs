@@ -76,9 +76,18 @@ pub fn definition(sequence: pg_sys::Oid) -> Result<Definition, Error> {
     if let Some(definition) = known {
         return Ok(definition);
     }
-    let definition = read(sequence).ok_or(Error::NotAGenerator)?;
+    let definition = read(sequence).ok_or_else(|| Error::NotAGenerator(shown(sequence)))?;
     KNOWN.with_borrow_mut(|known| known.push((sequence, definition)));
     Ok(definition)
+}
+
+/// A relation, for an error message: its name, or its oid if it is not there.
+pub fn shown(relation: pg_sys::Oid) -> String {
+    // SAFETY: a lookup by oid; the name is a string or null.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        if name.is_null() { relation.to_u32().to_string() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
 }
 
 /// Whether `sequence` is there and a generator.

@@ -3,6 +3,7 @@
 use crate::{
     counter, drops,
     error::Error,
+    error::beginning,
     generator::check_not_in_recovery,
     label,
     mechanism::{
@@ -110,16 +111,17 @@ pub fn find(sequence: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
 }
 
 /// The generator with this name, for another server, which has it with this definition.
-pub fn named(schema: &str, name: &str, definition: &str) -> Result<Rc<Generator>, Error> {
-    let text = |text| CString::new(text).map_err(|_| Error::NotAGenerator);
-    let (schema, name) = (text(schema)?, text(name)?);
+pub fn named(schema: &[u8], name: &[u8], definition: &str) -> Result<Rc<Generator>, Error> {
+    let unknown = || Error::NotAGenerator(format!("{}.{}", beginning(schema), beginning(name)));
+    let text = |text| CString::new(text).map_err(|_| unknown());
+    let (schema_name, relation) = (text(schema)?, text(name)?);
     // SAFETY: lookups by name.
     let sequence = unsafe {
-        let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
-        pg_sys::get_relname_relid(name.as_ptr(), schema)
+        let schema = pg_sys::get_namespace_oid(schema_name.as_ptr(), true);
+        pg_sys::get_relname_relid(relation.as_ptr(), schema)
     };
     if sequence == pg_sys::InvalidOid {
-        return Err(Error::NotAGenerator);
+        return Err(unknown());
     }
     let generator = find(sequence)?;
     let own = generator.definition.to_string();
@@ -171,7 +173,7 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
     // SAFETY: lookups by oid of a relation that is locked, or does not exist.
     let (file, is_permanent) = unsafe {
         if pg_sys::get_rel_relkind(sequence) as u8 != pg_sys::RELKIND_SEQUENCE {
-            return Err(Error::NotAGenerator);
+            return Err(Error::NotAGenerator(label::shown(sequence)));
         }
         let mode = pg_sys::AclMode::from(pg_sys::ACL_USAGE | pg_sys::ACL_UPDATE);
         let access = pg_sys::pg_class_aclcheck(sequence, user, mode);

@@ -1,18 +1,15 @@
 //! The settings, all under `idgen.`. None that a session can change can break uniqueness or order.
 
-use crate::{
-    forms::opaque,
-    mechanism::{Micros, SECOND, definition::Order},
-};
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys, prelude::*};
-use std::ffi::{CStr, CString, c_char, c_void};
+use crate::mechanism::{Micros, SECOND, definition::Order};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+use std::ffi::CString;
 
 /// This server's number; -1: unset.
 pub static MACHINE_ID: GucSetting<i32> = GucSetting::<i32>::new(-1);
 /// How many generators can be in use at once.
 pub static MAX_GENERATORS: GucSetting<i32> = GucSetting::<i32>::new(256);
 /// The key of the opaque form; none or empty: there is no such form.
-pub static OPAQUE_KEY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static OPAQUE_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static HORIZON_LEAD: GucSetting<i32> = GucSetting::<i32>::new(4_000);
 static MAX_BORROW: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static MAX_CLOCK_JUMP: GucSetting<i32> = GucSetting::<i32>::new(86_400);
@@ -78,6 +75,11 @@ pub fn peers() -> Vec<CString> {
     let peers = text(&PEERS).unwrap_or_default();
     let part = |part: &[u8]| CString::new(part.trim_ascii()).ok().filter(|part| !part.is_empty());
     peers.to_bytes().split(|byte| matches!(byte, b';' | b'\n')).filter_map(part).collect()
+}
+
+/// The file with the key of the opaque form, if there is one.
+pub fn opaque_key_file() -> Option<CString> {
+    text(&OPAQUE_KEY_FILE)
 }
 
 /// The name of the servers that belong together.
@@ -282,37 +284,14 @@ pub fn define() {
         GucContext::Userset,
         GucFlags::UNIT_MS,
     );
-    // SAFETY: the hook does not panic.
-    unsafe {
-        GucRegistry::define_string_guc_with_hooks(
-            c"idgen.opaque_key",
-            c"The key of idgen_to_opaque() and idgen_from_opaque(), the same on every server.",
-            c"16 to 56 bytes. Who changes it can no longer read the texts given out before.",
-            &OPAQUE_KEY,
-            GucContext::Sighup,
-            GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
-            Some(check_opaque_key),
-            None,
-            None,
-        );
-    }
+    GucRegistry::define_string_guc(
+        c"idgen.opaque_key_file",
+        c"The file with the key of idgen_to_opaque() and idgen_from_opaque(), the same key on every server.",
+        c"16 to 56 bytes, readable by the server alone. With another key the texts given out before cannot be read.",
+        &OPAQUE_KEY_FILE,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
     // SAFETY: a NUL-terminated literal; PostgreSQL copies it.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"idgen".as_ptr()) };
-}
-
-/// Refuses a key of another length, so that a server goes on with the one that it has.
-#[pg_guard]
-unsafe extern "C-unwind" fn check_opaque_key(
-    key: *mut *mut c_char,
-    _extra: *mut *mut c_void,
-    _source: pg_sys::GucSource::Type,
-) -> bool {
-    // SAFETY: PostgreSQL hands in a NUL-terminated string, or null by default.
-    let length = unsafe { if (*key).is_null() { 0 } else { CStr::from_ptr(*key).count_bytes() } };
-    let good = length == 0 || opaque::KEY_LENGTHS.contains(&length);
-    if !good {
-        // SAFETY: reported at once by who called; a literal that is never changed.
-        unsafe { pg_sys::GUC_check_errdetail_string = c"A key has 16 to 56 bytes.".as_ptr().cast_mut() };
-    }
-    good
 }

@@ -1,5 +1,6 @@
 #!/bin/bash
 # tests/temporary_server.sh COMMAND ...: runs COMMAND against a server of $PG_BINDIR that lives as long as COMMAND does
+# SETTINGS, lines of postgresql.conf, and IDGEN_MACHINE_ID configure it.
 # UNDER="PROGRAM OPTIONS" runs the server under a program, valgrind perhaps, in the server's folder.
 set -euo pipefail
 as_owner() { if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi; } # PostgreSQL refuses root
@@ -12,7 +13,8 @@ cat >>"$dir/data/postgresql.conf" <<END
 listen_addresses = ''
 unix_socket_directories = '$dir'
 shared_preload_libraries = 'idgen'
-idgen.machine_id = 1
+idgen.machine_id = ${IDGEN_MACHINE_ID:-1}
+${SETTINGS:-}
 END
 if [ -n "${UNDER:-}" ]; then
     printf '#!/bin/sh\ncd "%s" && exec %s "%s/postgres" "$@"\n' "$dir" "$UNDER" "$PG_BINDIR" >"$dir/postgres"

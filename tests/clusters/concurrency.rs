@@ -71,20 +71,48 @@ fn read_only_transactions_and_parallel_workers_are_given_ids() {
     let mut client = cluster.connect("postgres");
     client
         .batch_execute(
-            "CREATE TABLE big AS SELECT FROM generate_series(1, 200000);
+            "CREATE FUNCTION safely(regclass) RETURNS bigint LANGUAGE plpgsql PARALLEL SAFE AS $$ BEGIN RETURN CASE WHEN $1 IS NULL THEN idgen_next() ELSE idgen_next($1) END; END $$;
+             CREATE TABLE big AS SELECT FROM generate_series(1, 200000);
              SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
              BEGIN READ ONLY",
         )
         .unwrap();
     let plan: Vec<String> = client
-        .query("EXPLAIN (ANALYZE, COSTS off, TIMING off) SELECT count(idgen_next()) FROM big", &[])
+        .query("EXPLAIN (ANALYZE, COSTS off, TIMING off) SELECT count(safely(NULL)) FROM big", &[])
         .unwrap()
         .iter()
         .map(|row| row.get(0))
         .collect();
     assert!(plan.iter().any(|line| line.contains("Workers Launched: 2")), "{plan:#?}");
-    let distinct: i64 = one(&mut client, "SELECT count(DISTINCT id) FROM (SELECT idgen_next() AS id FROM big) AS ids");
+    let distinct: i64 = one(&mut client, "SELECT count(DISTINCT id) FROM (SELECT safely(NULL) AS id FROM big) AS ids");
     assert_eq!(distinct, 200_000);
+}
+
+/// Ids that workers took below a Gather were in another order than its rows.
+#[test]
+fn in_a_parallel_plan_ids_are_in_the_order_of_the_rows() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "CREATE TABLE source AS SELECT n, (n::bigint * 7919) % 500000 AS created FROM generate_series(1, 500000) n; ANALYZE source;
+             SELECT idgen_create_generator('g', 'counter');
+             SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0",
+        )
+        .unwrap();
+    for next in ["idgen_next()", "idgen_next('g')", "idgen_next_uuid()"] {
+        let query = format!("SELECT {next} AS id, created FROM source ORDER BY created");
+        let plan: Vec<String> =
+            client.query(&format!("EXPLAIN (COSTS off) {query}"), &[]).unwrap().iter().map(|row| row.get(0)).collect();
+        assert!(plan.iter().any(|line| line.contains("Gather Merge")), "{plan:#?}");
+        let wrong: i64 = one(
+            &mut client,
+            &format!(
+                "SELECT count(*) FROM (SELECT id < lag(id) OVER (ORDER BY created, id) AS wrong FROM ({query}) q) r WHERE wrong"
+            ),
+        );
+        assert_eq!(wrong, 0, "{next}");
+    }
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 use crate::harness::checker::{Rules, check};
 use crate::harness::clock::HOUR;
-use crate::harness::cluster::{Cluster, assert_refused, one, refusal};
+use crate::harness::cluster::{Cluster, assert_refused, give_to_owner, one, refusal};
 use crate::harness::history::History;
 use crate::harness::load::Load;
 use crate::harness::wait_until;
 use postgres::error::SqlState;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 /// The bits that put a UUID of version 7 in order, as a number: 48 of milliseconds and 12 of sequence.
 const NEXT_UUID: &str = "SELECT ('x' || substr(u, 1, 8) || substr(u, 10, 4) || substr(u, 16, 3))::bit(60)::bigint \
@@ -36,19 +38,26 @@ const KEY: &str = "0123456789abcdef";
 /// printf '\0\0\0\0\0\0\0\1' | openssl enc -bf-ecb -nopad -K 30313233343536373839616263646566 -provider legacy
 const OPAQUE_1: &str = "3F80JVS2C3S9M";
 
+/// Writes the file with the key, as only the server may read it.
+fn write_key(cluster: &Cluster, key: &str) {
+    let file = cluster.data().join("opaque.key");
+    fs::write(&file, key).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    give_to_owner(&file);
+}
+
+const KEY_FILE: &str = "idgen.opaque_key_file = 'opaque.key'\n";
+
 #[test]
 fn the_opaque_form_needs_a_key_and_is_read_back_with_it_only() {
     let cluster = Cluster::with_idgen("");
     let mut client = cluster.connect("postgres");
     for sql in ["SELECT idgen_to_opaque(1)", "SELECT idgen_from_opaque('0000000000000')"] {
-        assert_refused(&mut client, sql, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen.opaque_key");
+        assert_refused(&mut client, sql, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen.opaque_key_file");
     }
-    let mut reconfigure = |key: &str| {
-        cluster.reconfigure(&format!("idgen.opaque_key = '{key}'"));
-        wait_until("the session has the key", || one::<String>(&mut client, "SHOW idgen.opaque_key") == key);
-    };
-    reconfigure(KEY);
-    let mut client = cluster.connect("postgres");
+    write_key(&cluster, &format!("{KEY}\n"));
+    cluster.reconfigure(KEY_FILE);
+    wait_until("the session has the key", || client.query_one("SELECT idgen_to_opaque(1)", &[]).is_ok());
     let text: String = one(&mut client, "SELECT idgen_to_opaque(1)");
     assert_eq!(text, OPAQUE_1);
     let same = "SELECT bool_and(idgen_from_opaque(lower(idgen_to_opaque(id))) = id) \
@@ -57,37 +66,61 @@ fn the_opaque_form_needs_a_key_and_is_read_back_with_it_only() {
     assert_refused(&mut client, "SELECT idgen_to_opaque(-1)", SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "");
     assert_refused(&mut client, "SELECT idgen_from_opaque('x')", SqlState::INVALID_TEXT_REPRESENTATION, "mistyped");
 
-    // A session that worked with the old key works with the new one.
-    cluster.reconfigure("idgen.opaque_key = 'another key, long enough'");
+    // A session that worked with the old key works with the new one once the settings are loaded again.
+    write_key(&cluster, "another key, long enough");
+    assert_eq!(one::<String>(&mut client, "SELECT idgen_to_opaque(1)"), text);
+    cluster.reconfigure("");
     wait_until("the session has the other key", || one::<String>(&mut client, "SELECT idgen_to_opaque(1)") != text);
     match client.query_one("SELECT idgen_from_opaque($1)", &[&text]) {
         Ok(row) => assert_ne!(row.get::<_, i64>(0), 1),
         Err(error) => assert_eq!(error.code(), Some(&SqlState::INVALID_TEXT_REPRESENTATION)),
     }
-    cluster.reconfigure("idgen.opaque_key = ''");
+    cluster.reconfigure("idgen.opaque_key_file = ''");
     wait_until("the session has no key", || client.query("SELECT idgen_to_opaque(1)", &[]).is_err());
 }
 
 #[test]
-fn a_key_of_a_wrong_length_is_refused_and_the_server_keeps_the_one_it_has() {
-    let cluster = Cluster::with_idgen(&format!("idgen.opaque_key = '{KEY}'"));
-    for key in ["x".repeat(15), "x".repeat(57)] {
-        cluster.reconfigure(&format!("idgen.opaque_key = '{key}'"));
-        assert_eq!(cluster.one::<String>("SHOW idgen.opaque_key"), KEY);
+fn a_file_that_holds_no_key_or_that_others_can_read_is_refused_and_not_named() {
+    let cluster = Cluster::with_idgen(KEY_FILE);
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("CREATE ROLE someone; SET ROLE someone").unwrap();
+    let file = cluster.data().join("opaque.key");
+    let mut refused = |why: &str| {
+        cluster.connect("postgres").batch_execute("SELECT pg_reload_conf()").unwrap();
+        wait_until(why, || {
+            let error = refusal(&mut client, "SELECT idgen_to_opaque(1)");
+            assert_eq!(error.code(), &SqlState::CONFIG_FILE_ERROR);
+            let detail = error.detail().unwrap_or_default();
+            assert!(!detail.contains("opaque.key"), "{detail}");
+            detail.contains(why)
+        });
+    };
+    refused("cannot be looked at");
+    for length in [15, 57] {
+        write_key(&cluster, &"x".repeat(length));
+        refused(&format!("it has {length}"));
     }
-    assert!(cluster.log().contains("A key has 16 to 56 bytes."));
+    write_key(&cluster, KEY);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    refused("others can read it");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    refused("regular file");
 }
 
 #[test]
-fn the_key_is_for_superusers_and_not_for_sessions() {
-    let cluster = Cluster::with_idgen(&format!("idgen.opaque_key = '{KEY}'"));
+fn the_key_is_in_no_setting_and_no_log() {
+    let cluster = Cluster::with_idgen("");
+    write_key(&cluster, KEY);
+    cluster.reconfigure(KEY_FILE);
     let mut client = cluster.connect("postgres");
-    let set = format!("SET idgen.opaque_key = '{KEY}'");
+    wait_until("the session has the key", || client.query_one("SELECT idgen_to_opaque(1)", &[]).is_ok());
+    let set = format!("SET {KEY_FILE}");
     assert_eq!(*refusal(&mut client, &set).code(), SqlState::CANT_CHANGE_RUNTIME_PARAM);
-    let in_show_all = "SELECT count(*) FROM pg_settings WHERE name = 'idgen.opaque_key'";
-    assert_eq!(one::<i64>(&mut client, in_show_all), 0);
+    assert_eq!(one::<i64>(&mut client, &format!("SELECT count(*) FROM pg_settings WHERE setting ~ '{KEY}'")), 0);
+    assert!(!cluster.log().contains(KEY));
     client.batch_execute("CREATE ROLE someone; SET ROLE someone").unwrap();
-    assert_eq!(*refusal(&mut client, "SHOW idgen.opaque_key").code(), SqlState::INSUFFICIENT_PRIVILEGE);
+    assert_eq!(*refusal(&mut client, "SHOW idgen.opaque_key_file").code(), SqlState::INSUFFICIENT_PRIVILEGE);
     assert_eq!(one::<String>(&mut client, "SELECT idgen_to_opaque(1)"), OPAQUE_1);
 }
 
@@ -100,6 +133,6 @@ fn without_preload_text_and_uuids_are_read_and_the_opaque_form_says_what_it_need
     assert!(one::<bool>(&mut client, "SELECT idgen_from_uuid(idgen_to_uuid(1234)) = 1234"));
     let unset = SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
     assert_refused(&mut client, "SELECT idgen_next_uuid()", unset.clone(), "shared_preload_libraries");
-    client.batch_execute(&format!("SET idgen.opaque_key = '{KEY}'")).unwrap();
+    client.batch_execute("SET idgen.opaque_key_file = 'opaque.key'").unwrap();
     assert_refused(&mut client, "SELECT idgen_to_opaque(1)", unset, "Preload idgen");
 }

@@ -72,8 +72,9 @@ if provide "$home/python" requirements.txt pip_install; then
     export PYTHONPATH=$home/python PYTHONDONTWRITEBYTECODE=1
     try SQLAlchemy python3 with_sqlalchemy.py
     try Django python3 with_django.py
+    try "the documents' Python" python3 with_documents.py
 else
-    echo "SQLAlchemy, Django: skipped, pip cannot install them here"
+    echo "SQLAlchemy, Django, the documents' Python: skipped, pip cannot install them here"
 fi
 
 cp package.json ./*.js "$home/node/"

@@ -181,3 +181,22 @@ SELECT clock_timestamp() - :'before' < interval '0.9 s' AS at_once;
 
 DROP SCHEMA gen, gen3 CASCADE;
 SELECT count(*) FROM pg_seclabel WHERE provider = 'idgen';
+
+-- What is null, or nowhere, is named.
+\set SHOW_CONTEXT never
+\set VERBOSITY default
+SELECT idgen_create_generator(NULL, 'snowflake');
+SELECT idgen_create_generator('g', 'snowflake', ordering => NULL);
+SELECT idgen_create_generator('g', timestamp_bits => 41, epoch => 'infinity');
+SELECT idgen_next(NULL), idgen_allow_peer(NULL);
+SET search_path = '';
+SELECT public.idgen_create_generator('g', 'snowflake');
+SELECT public.idgen_next('pg_class');
+SELECT public.idgen_decode(1, 0);
+SELECT public.idgen_from_text(repeat('long ', 1000));
+SELECT per_second, max_id FROM public.idgen_describe('timestamp:41 sequence:12 epoch:0 tick:1000');
+SELECT public.idgen_describe('nothing');
+RESET search_path;
+-- Names with one meaning.
+SELECT idgen_id_to_time(252201579132747777) = idgen_timestamp(252201579132747777) AS time,
+    idgen_time_to_id('2026-01-01 00:00+00') = idgen_min_id('2026-01-01 00:00+00') AS id;

@@ -120,7 +120,7 @@ INSERT INTO p1 (k) VALUES (1);
 SELECT count(*), count(DISTINCT id) FROM p;
 DROP TABLE p;
 
--- In parallel workers.
+-- Beside parallel workers: by the leader, in the order of its rows.
 CREATE TABLE big AS SELECT FROM generate_series(1, 100000);
 ALTER TABLE big SET (parallel_workers = 2);
 SET parallel_setup_cost = 0;

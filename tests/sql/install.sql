@@ -10,7 +10,7 @@ INSERT INTO elsewhere.t DEFAULT VALUES;
 INSERT INTO elsewhere.t DEFAULT VALUES;
 SELECT count(*), max(id) > min(id) AS ordered FROM elsewhere.t;
 SELECT elsewhere.idgen_create_generator('elsewhere.g', 'snowflake');
-SELECT at IS NOT NULL AS at, machine, backend, sequence IS NOT NULL AS sequence
+SELECT at IS NOT NULL AS at, machine = current_setting('idgen.machine_id')::int AS machine, backend, sequence IS NOT NULL AS sequence
 FROM elsewhere.idgen_decode(elsewhere.idgen_next('elsewhere.g'), 'elsewhere.g');
 SELECT generator, definition, used BETWEEN 0 AND 1 AS used FROM elsewhere.idgen_generators();
 DROP EXTENSION idgen;
@@ -44,7 +44,7 @@ WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 ORDER BY pg_describe_object(classid, objid, 0) COLLATE "C";
 DROP EXTENSION idgen_authority;
 
--- Giving out is volatile, reading an id is immutable, and both may run in parallel workers.
+-- Giving out is volatile and done by the leader of a parallel query; reading an id is immutable, and done anywhere.
 SELECT oid::regprocedure, provolatile AS volatile, proparallel AS parallel, proisstrict AS strict
 FROM pg_proc
 WHERE proname ~ '^idgen_(next|next_many|timestamp|machine|backend|sequence|min_id|max_id|decode|accept_clock|raise_horizon|status)$'
