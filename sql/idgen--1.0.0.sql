@@ -688,17 +688,28 @@ COMMENT ON FUNCTION idgen_create_partitions(regclass, timestamptz, timestamptz, 
 -- Watching.
 
 CREATE FUNCTION idgen_status(
+    OUT version text, -- of the library; older SQL is brought up by ALTER EXTENSION idgen UPDATE
     OUT machine_id integer, -- in force: the setting, or what an authority granted; null if there is none
+    OUT obstacle text, -- why idgen_next() gives no id, null if it does
+    OUT stopped_since timestamptz, -- since when it gives none
     OUT last_id bigint, -- the last id that was given out or skipped, null if none may be given
     OUT last_timestamp timestamptz, -- the time in it
     OUT effective_clock timestamptz, -- the clock that ids are made of
-    OUT clock_ahead interval, -- how far it is ahead of the wall clock; a wall clock that was set back is approached by a tenth of the time that passes
+    OUT clock_ahead interval, -- how far it, or the last id, is ahead of the wall clock; approached by a tenth of the time that passes
+    OUT clock_ahead_seconds double precision,
     OUT clock_held interval, -- how far the wall clock leapt ahead without being followed; idgen_accept_clock() follows it
+    OUT clock_held_seconds double precision,
+    OUT clock_steps bigint, -- steps of the wall clock that were seen
+    OUT last_clock_step timestamptz, -- when the last was
     OUT horizon timestamptz, -- the durable promise: no id of a later time was ever given out
     OUT horizon_moves bigint, -- how often it was moved since the start, each time a small record of WAL and a flush
     OUT horizon_waits bigint, -- calls that had to wait for it; the first after an idle time does
     OUT loan_sleeps bigint, -- calls that slept because a burst had run idgen.max_borrow ahead of the clock
-    OUT clock_steps bigint, -- steps of the wall clock that were seen
+    OUT slept_seconds double precision, -- how long they slept in all
+    OUT refusals bigint, -- calls that were refused, of any generator
+    OUT last_refusal text, -- the SQLSTATE of the last
+    OUT last_refused timestamptz, -- when that was
+    OUT generators_in_use integer, -- of idgen.max_generators, over all databases
     OUT worker_pid integer -- the process that moves the horizon; it is not in pg_stat_activity
 ) RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1
@@ -710,6 +721,7 @@ CREATE FUNCTION idgen_authority(
     OUT host text, -- the host that was tried last
     OUT connected boolean, -- whether it has answered on this connection
     OUT round_trip interval, -- from the last question to its answer
+    OUT round_trip_seconds double precision,
     OUT error text, -- what is in the way, if anything is
     OUT machine_id integer, -- the machine id that is granted, null if none is
     OUT epoch bigint, -- the number of the grant
@@ -728,9 +740,13 @@ CREATE FUNCTION idgen_peers(
     OUT machine_id integer, -- its machine id
     OUT state text, -- heard; outlier: its clock is too far from the others' to be followed; unknown: it never answered
     OUT clock_offset interval, -- how far its wall clock is ahead of the one here
+    OUT clock_offset_seconds double precision,
     OUT round_trip interval, -- from the last question to its answer
+    OUT round_trip_seconds double precision,
     OUT last_heard interval, -- how long ago it was alive for sure
+    OUT last_heard_seconds double precision,
     OUT order_bound interval, -- every id given here is above those that it gave longer ago than this; null: the order is unknown
+    OUT order_bound_seconds double precision,
     OUT error text -- why it cannot be asked
 ) RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10
@@ -749,25 +765,74 @@ DECLARE
     machine text := CASE WHEN preloaded THEN current_setting('idgen.machine_id') END;
     places text := CASE WHEN current_setting('server_version_num')::int >= 180000
         THEN 'max_active_replication_origins' ELSE 'max_replication_slots' END;
+    synchronous text := current_setting('synchronous_standby_names');
+    is_unset boolean := false;
     status record;
-    ask text;
+    found record;
+    largest bigint;
+    dblink name;
+    is_busy boolean;
     servers text[];
     connections text[];
     answer record;
     before timestamptz;
 BEGIN
+    -- Whether ids are given.
     IF NOT preloaded THEN
         RETURN QUERY VALUES ('error', 'not preloaded', 'shared_preload_libraries',
             'No ids are given out. Add idgen to it in postgresql.conf and restart the server.');
-    ELSIF machine = '-1' AND EXISTS (SELECT FROM @extschema@.idgen_status() s WHERE machine_id IS NULL) THEN
-        RETURN QUERY VALUES ('error', 'machine id unset', 'idgen.machine_id',
-            'Give each server a number of its own in postgresql.conf and restart the server. If an authority should grant it, see idgen_authority().');
+    ELSE
+        SELECT s.* INTO status FROM @extschema@.idgen_status() s;
+        is_unset := machine = '-1' AND status.machine_id IS NULL;
+        RETURN QUERY SELECT c.severity, c.finding, c.object, c.remedy FROM (VALUES
+            (is_unset, 'error', 'machine id unset', 'idgen.machine_id',
+                'Give each server a number of its own in postgresql.conf and restart the server. If an authority should grant it, see idgen_authority().'),
+            (status.obstacle IS NOT NULL AND NOT is_unset AND NOT pg_is_in_recovery(), 'error', 'no ids', 'idgen_next()',
+                format('Since %s: %s. SELECT idgen_next() says what to do, and the server log what idgen met.',
+                    coalesce(date_trunc('second', status.stopped_since)::text, 'now'), status.obstacle)),
+            (status.clock_held > '0', 'error', 'clock not synchronised', 'wall clock',
+                format('It leapt %s ahead and is not followed. If it is right: SELECT idgen_accept_clock().', status.clock_held)),
+            (status.clock_ahead > '10 s', 'warning', 'clock not synchronised', 'wall clock',
+                format('Ids are %s ahead of it, which takes ten times that to heal.', status.clock_ahead)),
+            (status.last_clock_step > now() - interval '1 day', 'warning', 'clock not synchronised', 'wall clock',
+                format('It was stepped, %s times since the start. Let chrony or ntpd keep it right.', status.clock_steps)),
+            (status.generators_in_use >= current_setting('idgen.max_generators')::int, 'warning', 'no free place for a generator',
+                'idgen.max_generators', 'The next generator that is used for the first time gives no ids. Raise it and restart the server.'),
+            (current_setting('idgen.ordering') = 'strict' AND current_setting('idgen.authority_database') = ''
+                AND NOT EXISTS (SELECT FROM @extschema@.idgen_authority() a WHERE a.worker_pid IS NOT NULL),
+                'error', 'no authority', 'idgen.ordering',
+                'Strict ids come from an authority: set idgen.authority, or on the authority itself idgen.authority_database.'),
+            (synchronous <> '' AND NOT pg_is_in_recovery()
+                AND NOT EXISTS (SELECT FROM pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum')),
+                'error', 'no synchronous standby', 'synchronous_standby_names',
+                'Ids end at the horizon that it has acknowledged, and commits wait. Bring a standby of these names back, or change the setting and reload.'),
+            -- Whatever the old primary may be content with must contain the standby that is promoted: one that is named
+            -- alone, or all of those that are named.
+            (synchronous LIKE '%*%' OR cardinality(string_to_array(synchronous, ','))
+                > coalesce(substring(synchronous FROM '^\s*(?:[Aa][Nn][Yy]|[Ff][Ii][Rr][Ss][Tt])?\s*(\d+)\s*\(')::int, 1),
+                'notice', 'failover needs fencing', 'synchronous_standby_names',
+                'A standby that is not promoted may go on acknowledging what the old primary does: cut that from all its standbys before one is promoted. Not needed where one standby is named, or all that are named are waited for.')
+            ) AS c(is_so, severity, finding, object, remedy)
+        WHERE c.is_so;
+        RETURN QUERY
+            SELECT 'error', 'older SQL than the library', 'extension idgen', 'In this database: ALTER EXTENSION idgen UPDATE.'
+            FROM pg_extension e WHERE e.extname = 'idgen' AND e.extversion <> status.version;
+    END IF;
+    IF has_function_privilege('pg_show_replication_origin_status()', 'EXECUTE') THEN
+        SELECT count(*) AS taken, coalesce(bool_or(o.local_id = 65530), false) AS has_ours INTO found
+        FROM pg_show_replication_origin_status() o;
+        IF found.taken >= current_setting(places)::int THEN
+            RETURN QUERY SELECT CASE WHEN found.has_ours THEN 'warning' ELSE 'error' END,
+                'no free place for a replication origin', places,
+                'idgen takes one for good, each subscription another. Raise it, on standbys first, and restart the server.';
+        END IF;
     END IF;
 
     -- Columns.
     RETURN QUERY
-        SELECT 'error', 'integer column', format('%s.%I', c.relation::regclass, c.name),
-            'Ids do not fit. ALTER COLUMN ... TYPE bigint makes them, and rewrites the table.'
+        SELECT 'error', 'ids do not fit', format('%s.%I', c.relation::regclass, c.name),
+            format('It is %s: ALTER TABLE %s ALTER COLUMN %I TYPE bigint, which rewrites the table.',
+                format_type(a.atttypid, a.atttypmod), c.relation::regclass, c.name)
         FROM (
             SELECT i.relation::oid, i.column_name FROM @extschema@.idgen_columns() i
             UNION
@@ -779,7 +844,7 @@ BEGIN
                 AND referring.attrelid = f.conrelid AND referring.attnum = pair.referring
         ) c(relation, name), pg_attribute a
         WHERE a.attrelid = c.relation AND a.attname = c.name AND a.attinhcount = 0
-            AND a.atttypid IN ('integer'::regtype, 'smallint'::regtype)
+            AND a.attgenerated = '' AND a.atttypid IN ('integer'::regtype, 'smallint'::regtype, 'real'::regtype, 'double precision'::regtype)
         ORDER BY 3;
     RETURN QUERY
         WITH RECURSIVE adopted(relation, name) AS (
@@ -800,6 +865,47 @@ BEGIN
             AND NOT EXISTS (SELECT FROM @extschema@.idgen_columns() i WHERE i.relation = e.adrelid AND i.column_name = a.attname)
         ORDER BY 3;
 
+    -- As a tool leaves it that undoes an adoption: the next nextval() is below the ids that are there.
+    FOR found IN
+        SELECT e.adrelid AS relation, a.attname AS name, s.oid AS sequence
+        FROM pg_depend d JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+            JOIN pg_attrdef e ON e.oid = d.objid
+            JOIN pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum AND a.atttypid = 'bigint'::regtype
+        WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
+            AND has_table_privilege(e.adrelid, 'SELECT') AND CASE WHEN s.relkind = 'S' THEN has_sequence_privilege(s.oid, 'SELECT') END
+            AND EXISTS (SELECT FROM pg_index x WHERE x.indrelid = e.adrelid AND x.indisvalid AND x.indkey[0] = a.attnum)
+            AND NOT EXISTS (SELECT FROM pg_seclabel l WHERE l.provider = 'idgen' AND l.objoid = s.oid AND l.classoid = d.refclassid)
+            AND NOT EXISTS (SELECT FROM @extschema@.idgen_columns() i WHERE i.relation = e.adrelid AND i.column_name = a.attname)
+        ORDER BY 1, 2
+    LOOP
+        BEGIN
+            EXECUTE format('SELECT max(%I) FROM %s', found.name, found.relation::regclass) INTO largest;
+            IF largest > coalesce(pg_sequence_last_value(found.sequence), 0)
+                AND @extschema@.idgen_timestamp(largest) BETWEEN '2025-01-02 00:00:00+00' AND now() + interval '1 day'
+            THEN
+                RETURN QUERY SELECT 'error', 'sequence behind its keys', format('%s.%I', found.relation::regclass, found.name),
+                    format('Its keys are ids, and its default is nextval() again: SELECT idgen_adopt(%L, %L), and look in docs/orms.md for the tool that undid it.',
+                        found.relation::regclass::text, found.name);
+            END IF;
+        EXCEPTION WHEN insufficient_privilege OR undefined_table OR undefined_column OR undefined_object THEN
+            CONTINUE; -- dropped meanwhile
+        END;
+    END LOOP;
+    RETURN QUERY
+        SELECT 'warning', 'partitions end', p.relation::text,
+            format('From %s on new ids have no partition: SELECT idgen_create_partitions(%L, %L, ...).', p.at, p.relation::text, p.at)
+        FROM (SELECT i.relation, CASE WHEN i.generator IS NULL THEN @extschema@.idgen_timestamp(b.beyond)
+                ELSE @extschema@.idgen_timestamp(b.beyond, i.generator) END AS at
+            FROM @extschema@.idgen_columns() i
+                JOIN pg_partitioned_table t ON t.partrelid = i.relation AND t.partstrat = 'r' AND t.partnatts = 1 AND t.partdefid = 0
+                JOIN pg_attribute a ON a.attrelid = i.relation AND a.attnum = t.partattrs[0] AND a.attname = i.column_name,
+                LATERAL (SELECT max(substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''(\d+)''\)')::bigint) AS beyond
+                    FROM pg_inherits h, pg_class c WHERE h.inhparent = i.relation AND c.oid = h.inhrelid) b
+            WHERE b.beyond IS NOT NULL AND (i.generator IS NULL
+                OR EXISTS (SELECT FROM @extschema@.idgen_generators() g WHERE g.generator = i.generator AND g.epoch IS NOT NULL))) p
+        WHERE p.at < now() + interval '1 day'
+        ORDER BY 3;
+
     -- Generators.
     RETURN QUERY
         SELECT CASE WHEN g.used < 1 THEN 'warning' ELSE 'error' END, 'near exhaustion', g.generator::text,
@@ -810,32 +916,41 @@ BEGIN
             ELSE g.used > 0.9 END
         ORDER BY 3;
 
-    -- The place of the horizon.
-    IF has_function_privilege('pg_show_replication_origin_status()', 'EXECUTE') THEN
-        SELECT count(*) AS taken, coalesce(bool_or(o.local_id = 65530), false) AS has_ours INTO status
-        FROM pg_show_replication_origin_status() o;
-        IF status.taken >= current_setting(places)::int THEN
-            RETURN QUERY SELECT CASE WHEN status.has_ours THEN 'warning' ELSE 'error' END,
-                'no free place for a replication origin', places,
-                'idgen takes one for good, each subscription another. Raise it, on standbys first, and restart the server.';
-        END IF;
-    ELSE
-        RETURN QUERY VALUES ('notice', 'not looked at', places, 'Call this as a superuser to have replication origins counted, and everybody''s counters looked at.');
-    END IF;
-
-    -- The clock.
-    IF preloaded THEN
-        SELECT s.* INTO status FROM @extschema@.idgen_status() s;
-        RETURN QUERY SELECT c.severity, c.finding, c.object, c.remedy FROM (VALUES
-            (status.clock_held > '0', 'error', 'clock not synchronised', 'wall clock',
-                format('It leapt %s ahead and is not followed. If it is right: SELECT idgen_accept_clock().', status.clock_held)),
-            (status.clock_ahead > '10 s', 'warning', 'clock not synchronised', 'wall clock',
-                format('Ids are %s ahead of it, which takes ten times that to heal.', status.clock_ahead)),
-            (status.clock_steps > 0, 'warning', 'clock not synchronised', 'wall clock',
-                format('It was stepped, %s times since the start. Let chrony or ntpd keep it right.', status.clock_steps))
-            ) AS c(is_so, severity, finding, object, remedy)
-        WHERE c.is_so;
-    END IF;
+    RETURN QUERY
+        SELECT 'error', 'machine id too large', g.generator::text,
+            format('Its layout has room for 0 to %s, and idgen.machine_id is %s: it gives no ids. Make it anew with more machine bits.',
+                (1 << substring(g.definition FROM 'machine:(\d+)')::int) - 1, machine)
+        FROM @extschema@.idgen_generators() g
+        WHERE machine::bigint >= 1::bigint << substring(g.definition FROM 'machine:(\d+)')::int
+        ORDER BY 3;
+    RETURN QUERY
+        SELECT 'error', 'no authority', g.generator::text,
+            'Its ids come from an authority: set idgen.authority, or on the authority itself idgen.authority_database.'
+        FROM @extschema@.idgen_generators() g
+        WHERE preloaded AND g.definition ~ ' order:(strict|block)$' AND current_setting('idgen.authority_database', true) = ''
+            AND NOT EXISTS (SELECT FROM @extschema@.idgen_authority() a WHERE a.worker_pid IS NOT NULL)
+        ORDER BY 3;
+    RETURN QUERY
+        SELECT 'error', 'not a counter any more', g.generator::text,
+            format('It gives no ids as it was altered: ALTER SEQUENCE %s INCREMENT 1 NO CYCLE, and SET LOGGED if it is not.', g.generator)
+        FROM @extschema@.idgen_generators() g, pg_sequence s, pg_class c
+        WHERE g.epoch IS NULL AND s.seqrelid = g.generator AND c.oid = g.generator
+            AND (s.seqincrement <> 1 OR s.seqcycle OR c.relpersistence <> 'p')
+        ORDER BY 3;
+    RETURN QUERY
+        SELECT 'error', 'counter at its end', g.generator::text,
+            format('ALTER SEQUENCE %s MAXVALUE ..., or adopt its columns with another generator.', g.generator)
+        FROM @extschema@.idgen_generators() g, pg_sequence s
+        WHERE g.epoch IS NULL AND s.seqrelid = g.generator AND @extschema@.idgen_count(g.generator) >= s.seqmax
+        ORDER BY 3;
+    RETURN QUERY
+        SELECT 'error', 'label lost', i.generator::text,
+            format('It is no generator any more, so that %s.%I gets no ids. SECURITY LABEL FOR idgen ON SEQUENCE %s IS ''...'', with the definition that it had.',
+                i.relation, i.column_name, i.generator)
+        FROM @extschema@.idgen_columns() i
+        WHERE i.generator IS NOT NULL
+            AND NOT EXISTS (SELECT FROM pg_seclabel l WHERE l.provider = 'idgen' AND l.objoid = i.generator AND l.classoid = 'pg_class'::regclass)
+        ORDER BY 3;
 
     -- The authority and the peers.
     IF preloaded THEN
@@ -855,6 +970,12 @@ BEGIN
                 format('Both have %s. Give one of them another idgen.machine_id and restart it.', p.machine_id)
             FROM @extschema@.idgen_peers() p
             WHERE p.machine_id::text = machine AND p.last_heard < interval '10 s' ORDER BY 3;
+        RETURN QUERY
+            SELECT 'error', 'one machine id of two other servers', string_agg(coalesce(p.host, p.server), ', ' ORDER BY p.server),
+                format('They have %s. Give one of them another idgen.machine_id and restart it.', p.machine_id)
+            FROM @extschema@.idgen_peers() p
+            WHERE p.last_heard < interval '10 s' AND p.machine_id::text IS DISTINCT FROM machine
+            GROUP BY p.machine_id HAVING count(DISTINCT p.server) > 1 ORDER BY 3;
     END IF;
 
     -- Other servers: those that can be asked, and those that only can be named.
@@ -862,36 +983,63 @@ BEGIN
         SELECT 'notice', 'not looked at', 'standby ' || quote_ident(r.application_name),
             'Call this on the standby: its settings can be seen only there.'
         FROM pg_stat_replication r WHERE r.state <> 'backup' ORDER BY 3;
-    ask := (SELECT format('SELECT * FROM %I.dblink($1, $2) AS a(settings jsonb, in_recovery boolean, at timestamptz, server text)', n.nspname)
-        FROM pg_extension e, pg_namespace n
+    dblink := (SELECT n.nspname FROM pg_extension e, pg_namespace n
         WHERE e.extname = 'dblink' AND n.oid = e.extnamespace AND current_setting('is_superuser')::boolean);
     servers := ARRAY(SELECT 'server ' || quote_ident(s.srvname) FROM pg_foreign_server s, pg_foreign_data_wrapper w
             WHERE w.oid = s.srvfdw AND w.fdwname IN ('postgres_fdw', 'dblink_fdw') ORDER BY s.srvname)
         || ARRAY(SELECT 'subscription ' || quote_ident(s.subname) FROM pg_subscription s ORDER BY s.subname, s.oid)
         || ARRAY(SELECT 'primary' WHERE pg_is_in_recovery());
-    IF ask IS NULL THEN
+    IF dblink IS NULL THEN
         RETURN QUERY SELECT 'notice', 'not looked at', s,
             'CREATE EXTENSION dblink, and call this as a superuser, to have it asked for its machine id, clock and limits.'
         FROM unnest(servers) s;
         RETURN;
     END IF;
     -- Of an option given twice the last one counts.
-    connections := ARRAY(SELECT s.srvname::text FROM pg_foreign_server s, pg_foreign_data_wrapper w
-            WHERE w.oid = s.srvfdw AND w.fdwname IN ('postgres_fdw', 'dblink_fdw') ORDER BY s.srvname)
+    connections := ARRAY(
+            SELECT coalesce(string_agg(format('%s=''%s''', o.option_name,
+                replace(replace(o.option_value, '\', '\\'), '''', '\''')), ' '), '') || ' connect_timeout=3'
+            FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+                LEFT JOIN pg_user_mapping m ON m.umserver = s.oid
+                    AND m.umuser IN (0, (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user))
+                LEFT JOIN LATERAL pg_options_to_table(coalesce(s.srvoptions, '{}') || coalesce(m.umoptions, '{}')) o
+                    ON o.option_name IN ('host', 'hostaddr', 'port', 'dbname', 'user', 'password', 'passfile', 'service', 'options',
+                        'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslcrl', 'channel_binding', 'gssencmode', 'krbsrvname',
+                        'target_session_attrs')
+            WHERE w.fdwname IN ('postgres_fdw', 'dblink_fdw') GROUP BY s.oid, s.srvname ORDER BY s.srvname)
         || ARRAY(SELECT s.subconninfo || CASE WHEN s.subconninfo ~ '^postgres(ql)?://' THEN '' ELSE ' connect_timeout=3' END
             FROM pg_subscription s ORDER BY s.subname, s.oid)
         || ARRAY(SELECT current_setting('primary_conninfo') || ' connect_timeout=3 dbname=postgres' WHERE pg_is_in_recovery());
     FOR i IN 1 .. cardinality(servers) LOOP
         before := clock_timestamp();
         BEGIN
-            EXECUTE ask INTO answer USING connections[i], $question$
+            EXECUTE format('SELECT %I.dblink_connect(''idgen_doctor'', $1)', dblink) USING connections[i];
+            -- Sent, and looked for: of one that never answers this can be cancelled, and ends by itself.
+            EXECUTE format('SELECT %I.dblink_send_query(''idgen_doctor'', $1)', dblink) USING $question$
                 SELECT (SELECT pg_catalog.jsonb_object_agg(name, setting) FROM pg_catalog.pg_settings
-                        WHERE name IN ('idgen.machine_id', 'idgen.max_generators', 'max_worker_processes',
-                            'max_replication_slots', 'max_active_replication_origins')),
+                        WHERE name OPERATOR(pg_catalog.=) ANY ('{idgen.machine_id, idgen.max_generators, max_worker_processes,
+                            max_replication_slots, max_active_replication_origins}'::pg_catalog.text[])),
                     pg_catalog.pg_is_in_recovery(), pg_catalog.clock_timestamp(),
-                    (SELECT system_identifier FROM pg_catalog.pg_control_system()) || ' ' || pg_catalog.pg_postmaster_start_time()
+                    pg_catalog.concat((SELECT system_identifier FROM pg_catalog.pg_control_system()), ' ', pg_catalog.pg_postmaster_start_time())
                 $question$;
-        EXCEPTION WHEN OTHERS THEN
+            LOOP
+                EXECUTE format('SELECT %I.dblink_is_busy(''idgen_doctor'') = 1', dblink) INTO is_busy;
+                EXIT WHEN NOT is_busy OR clock_timestamp() > before + interval '3 s';
+                PERFORM pg_sleep(0.01);
+            END LOOP;
+            IF is_busy THEN
+                RAISE query_canceled USING MESSAGE = 'none within 3 seconds';
+            END IF;
+            EXECUTE format('SELECT * FROM %I.dblink_get_result(''idgen_doctor'')
+                    AS a(settings jsonb, in_recovery boolean, at timestamptz, server text)', dblink)
+                INTO answer;
+            EXECUTE format('SELECT %I.dblink_disconnect(''idgen_doctor'')', dblink);
+        EXCEPTION WHEN query_canceled OR OTHERS THEN
+            -- Where this session was cancelled, it is raised again here.
+            EXECUTE format('SELECT %I.dblink_disconnect(c) FROM unnest(%1$I.dblink_get_connections()) c WHERE c = ''idgen_doctor''', dblink);
+            IF SQLSTATE = '57014' AND NOT coalesce(is_busy AND clock_timestamp() > before + interval '3 s', false) THEN
+                RAISE;
+            END IF;
             RETURN QUERY VALUES ('notice', 'not looked at', servers[i], 'It gave no answer: ' || SQLERRM);
             CONTINUE;
         END;

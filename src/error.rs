@@ -2,6 +2,7 @@
 
 use crate::mechanism::{Micros, layout::Layout};
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
+use std::cell::Cell;
 
 /// Why there is no id, or no answer.
 #[derive(Clone, Debug)]
@@ -141,9 +142,20 @@ impl<T> OrRaise<T> for Result<T, Error> {
 
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> Self {
+        error.told().1
+    }
+}
+
+impl Error {
+    /// Its SQLSTATE, and how it is told.
+    pub fn told(self) -> (PgSqlErrorCode, ErrorReport) {
         use PgSqlErrorCode::*;
-        let report = |code, message: String| ErrorReport::new(code, message, "idgen");
-        match error {
+        let told = Cell::new(ERRCODE_INTERNAL_ERROR);
+        let report = |code: PgSqlErrorCode, message: String| {
+            told.set(code);
+            ErrorReport::new(code, message, "idgen")
+        };
+        let report = match self {
             Error::NotPreloaded => report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen is not preloaded".into())
                 .set_detail("Ids can be read, but none can be given out.")
                 .set_hint("Add it to shared_preload_libraries = 'idgen' in postgresql.conf and restart the server."),
@@ -391,7 +403,8 @@ impl From<Error> for ErrorReport {
             }
             Error::NoRandomness => report(ERRCODE_INTERNAL_ERROR, "could not generate random bits".into())
                 .set_hint("PostgreSQL takes them from OpenSSL or /dev/urandom: see to it that they can be read."),
-        }
+        };
+        (told.get(), report)
     }
 }
 
@@ -403,7 +416,7 @@ pub fn beginning(text: &[u8]) -> String {
 }
 
 /// A time in microseconds since 1970 as it is written in UTC, to the millisecond.
-fn moment(at: Micros) -> String {
+pub fn moment(at: Micros) -> String {
     let (days, rest) = (at.div_euclid(86_400_000_000), at.rem_euclid(86_400_000_000) / 1000);
     // Years that begin in March, in eras of 400: see Howard Hinnant, "chrono-compatible low-level date algorithms".
     let (era, day) = ((days + 719_468).div_euclid(146_097), (days + 719_468).rem_euclid(146_097));

@@ -14,7 +14,7 @@ use crate::{
     },
     settings,
     shmem::{self, Shared},
-    strict, worker,
+    state, strict, worker,
 };
 use pgrx::{PgSqlErrorCode, prelude::*};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -34,7 +34,7 @@ pub fn next_at_once() -> Option<u64> {
 /// The next id of the server generator.
 pub fn next() -> Result<u64, Error> {
     let shared = shmem::shared()?;
-    let run = take_of_server(shared, 1)?;
+    let run = state::noted(shared, take_of_server(shared, 1))?;
     Ok(SERVER.id(run.first, run.machine))
 }
 
@@ -68,7 +68,7 @@ pub fn next_of(sequence: pg_sys::Oid) -> Result<u64, Error> {
     let shared = shmem::shared()?;
     let generator = find(sequence)?;
     lookup::make_current(&generator);
-    let run = generator.take(shared, 1)?;
+    let run = state::noted(shared, generator.take(shared, 1))?;
     Ok(generator.id(&run))
 }
 
@@ -116,13 +116,13 @@ impl Ids {
             }
             let shared = shmem::shared()?;
             self.run = match self.sequence {
-                None => take_of_server(shared, self.wanted)?,
+                None => state::noted(shared, take_of_server(shared, self.wanted))?,
                 Some(sequence) => {
                     let generator = find(sequence)?;
                     (self.layout, self.backend_part) = (generator.definition.layout, generator.backend_part);
                     // Of a counter what is not used is lost: as much at once as was used before.
                     let most = if self.layout.is_counter() { self.given.max(1) } else { u64::MAX };
-                    generator.take(shared, self.wanted.min(most))?
+                    state::noted(shared, generator.take(shared, self.wanted.min(most)))?
                 }
             };
             self.wanted -= self.run.count;
@@ -248,6 +248,7 @@ fn take_waiting(
                     }
                     count_once(&mut slept, &shared.loan_sleeps);
                     sleep(time);
+                    shared.state.slept.fetch_add(machine_clock::boot() - boot, Relaxed);
                 }
             }
         }
@@ -265,7 +266,7 @@ fn count_once(done: &mut bool, counter: &AtomicI64) {
 }
 
 /// Fails where waiting for `first` would be in vain. What comes back is what is waited for if it is not the horizon.
-fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first: u64) -> Result<Option<Error>, Error> {
+pub fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first: u64) -> Result<Option<Error>, Error> {
     check_not_in_recovery()?;
     if layout.max_machine() != 0
         && let Some(rival) = shared.rival()

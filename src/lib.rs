@@ -13,7 +13,7 @@
 //! mechanism     layout, clock, allocator, horizon: every decision, without PostgreSQL
 //!     |
 //! shmem         the words that all processes share  <---  worker: the one process that moves horizon and clock
-//! places        those of each generator                       |     errand: what it is asked to do
+//! places        those of each generator                       |     state: whether ids are given, for who watches     errand: what it is asked to do
 //!     ^                                                   register: the horizon on disk and on the standbys
 //!     |
 //! member        the connection to the authority: machine ids (grant), strict ids (strict), blocks (blocks)
@@ -49,6 +49,7 @@ pub mod protocol;
 mod register;
 mod settings;
 mod shmem;
+mod state;
 mod strict;
 mod worker;
 

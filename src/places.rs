@@ -244,6 +244,11 @@ impl Shared {
         });
     }
 
+    /// How many generators have a place.
+    pub fn generators_in_use(&self) -> usize {
+        self.used().iter().filter(|place| place.key.load(Relaxed) != 0).count()
+    }
+
     /// Whether a place was ever used.
     pub fn has_places(&self) -> bool {
         self.used_places.load(Relaxed) != 0

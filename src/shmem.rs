@@ -17,6 +17,7 @@ use crate::{
     peers::GossipWords,
     places::Place,
     settings,
+    state::State,
     strict::Slot,
 };
 use pgrx::{pg_sys::panic::ErrorReport, prelude::*};
@@ -55,6 +56,7 @@ pub struct Shared {
     seen: AtomicI64,
     seen_offset: AtomicI64,
     steps: AtomicI64,
+    stepped: AtomicI64,
     /// The boot-time clock when ids were first permitted; 0 before.
     started: AtomicI64,
     /// The durable horizon; no bound is beyond it.
@@ -86,6 +88,8 @@ pub struct Shared {
     pub member: MemberWords,
     pub gossip: GossipWords,
 
+    /// See there.
+    pub state: State,
     /// Counted by callers, off the hot path.
     pub horizon_waits: AtomicI64,
     pub loan_sleeps: AtomicI64,
@@ -237,6 +241,7 @@ impl Shared {
             seen: AtomicI64::new(0),
             seen_offset: AtomicI64::new(0),
             steps: AtomicI64::new(0),
+            stepped: AtomicI64::new(0),
             started: AtomicI64::new(0),
             horizon: AtomicI64::new(0),
             moves: AtomicI64::new(0),
@@ -253,6 +258,7 @@ impl Shared {
             repair_to: AtomicI64::new(0),
             member: MemberWords::default(),
             gossip: GossipWords::default(),
+            state: State::default(),
             horizon_waits: AtomicI64::new(0),
             loan_sleeps: AtomicI64::new(0),
             moved: UnsafeCell::new(moved),
@@ -349,6 +355,7 @@ impl Shared {
             seen: self.seen.load(Relaxed),
             seen_offset: self.seen_offset.load(Relaxed),
             steps: self.steps.load(Relaxed),
+            stepped: self.stepped.load(Relaxed),
         }
     }
 
@@ -360,6 +367,7 @@ impl Shared {
         self.seen.store(clock.seen, Relaxed);
         self.seen_offset.store(clock.seen_offset, Relaxed);
         self.steps.store(clock.steps, Relaxed);
+        self.stepped.store(clock.stepped, Relaxed);
         self.max_borrow.store(settings::max_borrow(), Relaxed);
     }
 

@@ -19,6 +19,7 @@ use crate::{
     protocol::lease::{self, LEASE},
     register, settings,
     shmem::{self, Repair, Shared},
+    state,
 };
 use pgrx::{
     PgTryBuilder,
@@ -170,6 +171,7 @@ fn run(shared: &'static Shared) {
         }
         // Also when there was nothing to do: who came between may wait for what has been done already.
         shared.wake_waiting();
+        state::report(shared, false);
 
         if active || must {
             (seen, used) = (given(shared), machine_clock::boot());
@@ -279,6 +281,12 @@ impl Host {
             } else {
                 // A standby that is away is looked for seldom.
                 let waited = machine_clock::boot() - since;
+                if waited > LOOK {
+                    state::report(self.shared, true);
+                }
+                if machine_clock::boot() - self.shared.clock().seen >= LOOK {
+                    follow(self.shared);
+                }
                 if !sleep(self.shared, (waited / 16).clamp(STANDBY_LOOK, LONGEST_STANDBY_LOOK)) {
                     return false;
                 }

@@ -48,8 +48,9 @@ pub struct Clock {
     /// When it was last followed, and where the wall clock stood then.
     pub seen: Micros,
     pub seen_offset: Micros,
-    /// Steps of the wall clock seen since the start.
+    /// Steps of the wall clock seen since the start, and when the last was.
     pub steps: i64,
+    pub stepped: Micros,
 }
 
 impl Clock {
@@ -69,6 +70,7 @@ impl Clock {
             seen: now.boot,
             seen_offset: now.offset(),
             steps: 0,
+            stepped: 0,
         }
     }
 
@@ -89,6 +91,7 @@ impl Clock {
         }
         if target.abs_diff(self.seen_offset) > STEP as u64 {
             self.steps += 1;
+            self.stepped = now.boot;
         }
         self.seen = now.boot;
         self.seen_offset = target;

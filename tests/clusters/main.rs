@@ -11,6 +11,7 @@ mod clock;
 mod concurrency;
 mod controls;
 mod crash;
+mod doctor;
 mod errors;
 mod failover;
 mod forms;

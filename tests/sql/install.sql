@@ -41,6 +41,7 @@ SELECT pg_describe_object(classid, objid, 0) AS object, obj_description(objid, c
 FROM pg_depend
 WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
     AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'idgen_authority')
+    AND classid <> 'pg_type'::regclass -- of the table, from PostgreSQL 18 on
 ORDER BY pg_describe_object(classid, objid, 0) COLLATE "C";
 DROP EXTENSION idgen_authority;
 

@@ -1,0 +1,261 @@
+//! When ids stop, everything says so: the doctor names the cause and what to do, `idgen_status()` says why and since when, the
+//! log when they stop and go on.
+
+use crate::harness::clock::{SECOND, monotonic};
+use crate::harness::cluster::{Cluster, Mode, one, refusal, signal};
+use crate::harness::wait_until;
+use crate::{NEXT, grants};
+use postgres::NoTls;
+use std::io::Read;
+use std::net::TcpListener;
+
+/// The lines of idgen_doctor(): severity, finding, object, and then the remedy.
+fn findings(cluster: &Cluster) -> Vec<String> {
+    let rows = cluster
+        .connect("postgres")
+        .query("SELECT severity || ': ' || finding || ': ' || object || ': ' || remedy FROM idgen_doctor()", &[]);
+    rows.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// Waits until the doctor has a line that begins so and says this.
+fn finds(cluster: &Cluster, start: &str, remedy: &str) {
+    let mut all = vec![];
+    wait_until(&format!("the doctor finds {start} {remedy}"), || {
+        all = findings(cluster);
+        all.iter().any(|line| line.starts_with(start) && line.contains(remedy))
+    });
+}
+
+fn obstacle(cluster: &Cluster) -> Option<String> {
+    cluster.one("SELECT obstacle FROM idgen_status()")
+}
+
+#[test]
+fn a_healthy_server_gets_no_line_also_for_who_only_watches() {
+    let cluster = Cluster::with_idgen("idgen.max_generators = 20");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "SELECT idgen_next(idgen_create_generator('g', 'snowflake'));
+             SELECT idgen_next(idgen_create_generator('c', 'counter'));
+             CREATE TABLE t (id bigint PRIMARY KEY DEFAULT idgen_next(), other bigserial);
+             ALTER TABLE t ALTER other DROP DEFAULT;
+             INSERT INTO t (other) VALUES (1);
+             CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher",
+        )
+        .unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+    assert_eq!(obstacle(&cluster), None);
+    let mut watcher = cluster.connection("postgres").user("watcher").connect(NoTls).unwrap();
+    assert_eq!(watcher.query("SELECT * FROM idgen_doctor()", &[]).unwrap().len(), 0);
+    assert_eq!(one::<i64>(&mut watcher, "SELECT count(used) FROM idgen_generators()"), 2);
+    assert!(cluster.log().contains("ids begin: machine id 1, horizon 20"), "{}", cluster.log());
+}
+
+#[test]
+fn a_synchronous_standby_that_is_away_is_named_while_ids_wait_for_it() {
+    let cluster = Cluster::with_idgen("idgen.horizon_lead = '1s'\nidgen.wait_timeout = '300ms'");
+    let mut standby = cluster.standby("s");
+    standby.start();
+    cluster.reconfigure("synchronous_standby_names = 'FIRST 1 (s)'");
+    wait_until("ids are given", || cluster.connect("postgres").query_one(NEXT, &[]).is_ok());
+    wait_until("nothing is found", || findings(&cluster).iter().all(|line| line.starts_with("notice: not looked at")));
+    standby.stop(Mode::Fast);
+    finds(&cluster, "error: no synchronous standby: synchronous_standby_names", "Bring a standby of these names back");
+    let mut client = cluster.connect("postgres");
+    wait_until("ids end", || client.query_one(NEXT, &[]).is_err());
+    finds(&cluster, "error: no ids: idgen_next()", "the synchronous standby has not acknowledged the horizon");
+    assert!(cluster.one::<bool>(
+        "SELECT stopped_since BETWEEN now() - interval '1 min' AND now() AND refusals > 0 AND last_refusal = '57P03'
+             AND last_refused > now() - interval '1 min' FROM idgen_status()"
+    ));
+    standby.start();
+    wait_until("ids go on", || client.query_one(NEXT, &[]).is_ok());
+    wait_until("nothing is in the way", || obstacle(&cluster).is_none());
+    let log = cluster.log();
+    assert!(
+        log.contains("no ids: the synchronous standby has not acknowledged") && log.contains("ids go on after"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_setting_that_makes_a_failover_unsafe_is_named() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    for (names, is_safe) in [
+        ("FIRST 1 (a)", true),
+        ("a", true),
+        ("ANY 2 (a, b)", true),
+        ("FIRST 2 (a, b)", true),
+        ("FIRST 1 (a, b)", false),
+        ("a, b", false),
+        ("ANY 1 (a, b)", false),
+        ("*", false),
+    ] {
+        cluster.reconfigure(&format!("synchronous_standby_names = '{names}'\nsynchronous_commit = local"));
+        wait_until("the setting is there", || one::<String>(&mut client, "SHOW synchronous_standby_names") == names);
+        let told = findings(&cluster).iter().any(|line| line.starts_with("notice: failover needs fencing"));
+        assert_eq!(told, !is_safe, "{names}");
+    }
+}
+
+#[test]
+fn a_worker_that_stands_still_or_is_not_there_is_named() {
+    let cluster = Cluster::with_idgen("");
+    cluster.one::<i64>(NEXT);
+    let worker = cluster.signal_child("idgen horizon", libc::SIGSTOP);
+    finds(&cluster, "error: no ids: idgen_next()", "the background worker has stood still");
+    signal(worker, libc::SIGCONT);
+    wait_until("nothing is found", || findings(&cluster).is_empty());
+    let cluster = Cluster::with_idgen("max_worker_processes = 0");
+    finds(&cluster, "error: no ids: idgen_next()", "worker");
+}
+
+#[test]
+fn a_machine_id_that_does_not_fit_is_named_with_what_it_does_not_fit() {
+    let cluster = Cluster::with_idgen("idgen.machine_id = 40");
+    cluster.connect("postgres").batch_execute("SELECT idgen_create_generator('js', 'instagram')").unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+    let mut cluster = cluster;
+    cluster.stop(Mode::Fast);
+    cluster.configure("idgen.machine_id = 20000");
+    cluster.start();
+    finds(&cluster, "error: no ids: idgen_next()", "machine id 20000 does not fit the layout");
+    finds(&cluster, "error: machine id too large: public.js", "0 to 8191");
+    assert!(cluster.log().contains("no ids: machine id 20000 does not fit"), "{}", cluster.log());
+}
+
+#[test]
+fn generators_that_give_none_are_named() {
+    let cluster = Cluster::with_idgen("idgen.max_generators = 2");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "SELECT idgen_create_generator('altered', 'counter'), idgen_create_generator('ended', 'counter');
+             ALTER SEQUENCE altered INCREMENT 2; ALTER SEQUENCE ended MAXVALUE 10;
+             SELECT count(idgen_next('ended')) FROM generate_series(1, 10);
+             SELECT idgen_create_generator('s', 'snowflake', ordering => 'strict');
+             CREATE SEQUENCE lost MINVALUE -2 MAXVALUE -1;
+             CREATE TABLE t (id bigint DEFAULT idgen_next('lost'))",
+        )
+        .unwrap();
+    finds(
+        &cluster,
+        "error: not a counter any more: public.altered",
+        "ALTER SEQUENCE public.altered INCREMENT 1 NO CYCLE",
+    );
+    finds(&cluster, "error: counter at its end: public.ended", "MAXVALUE");
+    finds(&cluster, "error: no authority: public.s", "idgen.authority");
+    finds(&cluster, "error: label lost: public.lost", "SECURITY LABEL FOR idgen ON SEQUENCE public.lost");
+    client.batch_execute("SELECT idgen_next(idgen_create_generator('one_more', 'js_safe'))").unwrap();
+    finds(&cluster, "warning: no free place for a generator: idgen.max_generators", "Raise it");
+}
+
+#[test]
+fn strict_ids_without_an_authority_are_named() {
+    let cluster = Cluster::with_idgen("idgen.ordering = strict");
+    finds(&cluster, "error: no authority: idgen.ordering", "idgen.authority");
+}
+
+#[test]
+fn ids_far_ahead_are_named_as_what_was_raised_is_in_the_status() {
+    let cluster = Cluster::with_idgen("");
+    cluster.connect("postgres").batch_execute("SELECT idgen_raise_horizon(now() + '3 days')").unwrap();
+    cluster.one::<i64>(NEXT);
+    assert!(cluster.one::<bool>("SELECT clock_ahead > '2 days' AND clock_ahead_seconds > 172800 FROM idgen_status()"));
+    finds(&cluster, "warning: clock not synchronised: wall clock", "Ids are ");
+}
+
+#[test]
+fn an_adoption_that_a_tool_undid_and_partitions_that_end_are_named() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "CREATE TABLE undone (id bigserial PRIMARY KEY); INSERT INTO undone SELECT idgen_next() FROM generate_series(1, 3);
+             CREATE TABLE parted (id bigint DEFAULT idgen_next() PRIMARY KEY) PARTITION BY RANGE (id);
+             SELECT idgen_create_partitions('parted', now(), now() + '12 hours', '6 hours')",
+        )
+        .unwrap();
+    finds(&cluster, "error: sequence behind its keys: public.undone.id", "idgen_adopt('public.undone', 'id')");
+    finds(&cluster, "warning: partitions end: public.parted", "idgen_create_partitions('public.parted'");
+}
+
+#[test]
+fn a_step_of_the_clock_is_named_for_a_day() {
+    let cluster = Cluster::with_idgen("");
+    cluster.one::<i64>(NEXT);
+    cluster.clock.set(5 * SECOND);
+    finds(&cluster, "warning: clock not synchronised: wall clock", "stepped");
+    assert!(cluster.one::<bool>("SELECT last_clock_step > now() - interval '1 min' FROM idgen_status()"));
+}
+
+#[test]
+fn two_other_servers_with_one_machine_id_are_named() {
+    let (first, second) = (Cluster::with_idgen("idgen.machine_id = 7"), Cluster::with_idgen("idgen.machine_id = 7"));
+    let watching = Cluster::with_idgen(&format!("idgen.peers = '{}; {}'", first.conninfo(), second.conninfo()));
+    first.reconfigure(&format!("idgen.peers = '{}'", watching.conninfo()));
+    second.reconfigure(&format!("idgen.peers = '{}'", watching.conninfo()));
+    finds(&watching, "error: one machine id of two other servers", "They have 7");
+}
+
+#[test]
+fn a_server_that_accepts_and_never_answers_delays_the_doctor_by_seconds_and_it_can_be_cancelled() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut kept = vec![];
+        for connection in silent.incoming() {
+            let mut connection = connection.unwrap();
+            _ = connection.read(&mut [0; 8]);
+            kept.push(connection);
+        }
+    });
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    if client.batch_execute("CREATE EXTENSION dblink").is_err() {
+        return;
+    }
+    client
+        .batch_execute(&format!(
+            "CREATE SERVER silent FOREIGN DATA WRAPPER dblink_fdw OPTIONS (host '127.0.0.1', port '{port}', dbname 'x');
+             CREATE USER MAPPING FOR postgres SERVER silent OPTIONS (user 'postgres', password 'a''b\\')"
+        ))
+        .unwrap();
+    let since = monotonic();
+    finds(&cluster, "notice: not looked at: server silent", "no answer");
+    assert!(monotonic() - since < 10 * SECOND);
+    // One that answers, and then stands still.
+    let other = Cluster::with_idgen("idgen.machine_id = 2");
+    let host = other.data().parent().unwrap().display().to_string();
+    client
+        .batch_execute(&format!(
+            "DROP SERVER silent CASCADE;
+             CREATE SERVER other FOREIGN DATA WRAPPER dblink_fdw OPTIONS (host '{host}', dbname 'postgres');
+             CREATE USER MAPPING FOR postgres SERVER other OPTIONS (user 'postgres')"
+        ))
+        .unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+    let mut blocker = other.connect("postgres");
+    let mut transaction = blocker.transaction().unwrap();
+    transaction.batch_execute("LOCK TABLE pg_proc IN ACCESS EXCLUSIVE MODE").unwrap();
+    finds(&cluster, "notice: not looked at: server other", "no answer");
+    client.batch_execute("SET statement_timeout = '1s'").unwrap();
+    let since = monotonic();
+    let error = refusal(&mut client, "SELECT * FROM idgen_doctor()");
+    assert_eq!(error.code().code(), "57014");
+    assert!(monotonic() - since < 3 * SECOND, "it was not cancelled at once");
+    transaction.rollback().unwrap();
+}
+
+#[test]
+fn a_member_and_its_authority_say_what_is_in_the_way() {
+    let mut authority = grants::authority("");
+    let member = grants::member(&authority, "idgen.wait_timeout = '300ms'");
+    wait_until("ids are given", || member.connect("postgres").query_one(NEXT, &[]).is_ok());
+    assert_eq!(findings(&member), [""; 0]);
+    authority.stop(Mode::Fast);
+    finds(&member, "warning: authority not heard", "ids go on until");
+    assert!(!findings(&member).iter().any(|line| line.contains("until )")));
+}
