@@ -754,6 +754,14 @@ AS 'MODULE_PATHNAME', 'idgen_peers_wrapper';
 COMMENT ON FUNCTION idgen_peers() IS
 'how this server stands with its peers, and with servers that they have heard of';
 
+CREATE FUNCTION idgen_ask_server(connection text,
+    OUT settings text, OUT in_recovery text, OUT "at" text, OUT server text, OUT error text) RETURNS SETOF record
+LANGUAGE c VOLATILE STRICT ROWS 1
+AS 'MODULE_PATHNAME', 'idgen_ask_server_wrapper';
+COMMENT ON FUNCTION idgen_ask_server(text) IS
+'for idgen_doctor(): what the server says of itself that a connection string leads to';
+REVOKE ALL ON FUNCTION idgen_ask_server(text) FROM PUBLIC;
+
 CREATE FUNCTION idgen_doctor(OUT severity text, OUT finding text, OUT object text, OUT remedy text) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -770,8 +778,6 @@ DECLARE
     status record;
     found record;
     largest bigint;
-    dblink name;
-    is_busy boolean;
     servers text[];
     connections text[];
     answer record;
@@ -983,22 +989,19 @@ BEGIN
         SELECT 'notice', 'not looked at', 'standby ' || quote_ident(r.application_name),
             'Call this on the standby: its settings can be seen only there.'
         FROM pg_stat_replication r WHERE r.state <> 'backup' ORDER BY 3;
-    dblink := (SELECT n.nspname FROM pg_extension e, pg_namespace n
-        WHERE e.extname = 'dblink' AND n.oid = e.extnamespace AND current_setting('is_superuser')::boolean);
     servers := ARRAY(SELECT 'server ' || quote_ident(s.srvname) FROM pg_foreign_server s, pg_foreign_data_wrapper w
             WHERE w.oid = s.srvfdw AND w.fdwname IN ('postgres_fdw', 'dblink_fdw') ORDER BY s.srvname)
         || ARRAY(SELECT 'subscription ' || quote_ident(s.subname) FROM pg_subscription s ORDER BY s.subname, s.oid)
         || ARRAY(SELECT 'primary' WHERE pg_is_in_recovery());
-    IF dblink IS NULL THEN
+    IF NOT current_setting('is_superuser')::boolean THEN
         RETURN QUERY SELECT 'notice', 'not looked at', s,
-            'CREATE EXTENSION dblink, and call this as a superuser, to have it asked for its machine id, clock and limits.'
+            'Call this as a superuser to have it asked for its machine id, clock and limits.'
         FROM unnest(servers) s;
         RETURN;
     END IF;
-    -- Of an option given twice the last one counts.
     connections := ARRAY(
             SELECT coalesce(string_agg(format('%s=''%s''', o.option_name,
-                replace(replace(o.option_value, '\', '\\'), '''', '\''')), ' '), '') || ' connect_timeout=3'
+                replace(replace(o.option_value, '\', '\\'), '''', '\''')), ' '), '')
             FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
                 LEFT JOIN pg_user_mapping m ON m.umserver = s.oid
                     AND m.umuser IN (0, (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user))
@@ -1007,42 +1010,17 @@ BEGIN
                         'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslcrl', 'channel_binding', 'gssencmode', 'krbsrvname',
                         'target_session_attrs')
             WHERE w.fdwname IN ('postgres_fdw', 'dblink_fdw') GROUP BY s.oid, s.srvname ORDER BY s.srvname)
-        || ARRAY(SELECT s.subconninfo || CASE WHEN s.subconninfo ~ '^postgres(ql)?://' THEN '' ELSE ' connect_timeout=3' END
-            FROM pg_subscription s ORDER BY s.subname, s.oid)
-        || ARRAY(SELECT current_setting('primary_conninfo') || ' connect_timeout=3 dbname=postgres' WHERE pg_is_in_recovery());
+        || ARRAY(SELECT s.subconninfo FROM pg_subscription s ORDER BY s.subname, s.oid)
+        -- Of an option given twice the last one counts.
+        || ARRAY(SELECT current_setting('primary_conninfo') || ' dbname=postgres' WHERE pg_is_in_recovery());
     FOR i IN 1 .. cardinality(servers) LOOP
         before := clock_timestamp();
-        BEGIN
-            EXECUTE format('SELECT %I.dblink_connect(''idgen_doctor'', $1)', dblink) USING connections[i];
-            -- Sent, and looked for: of one that never answers this can be cancelled, and ends by itself.
-            EXECUTE format('SELECT %I.dblink_send_query(''idgen_doctor'', $1)', dblink) USING $question$
-                SELECT (SELECT pg_catalog.jsonb_object_agg(name, setting) FROM pg_catalog.pg_settings
-                        WHERE name OPERATOR(pg_catalog.=) ANY ('{idgen.machine_id, idgen.max_generators, max_worker_processes,
-                            max_replication_slots, max_active_replication_origins}'::pg_catalog.text[])),
-                    pg_catalog.pg_is_in_recovery(), pg_catalog.clock_timestamp(),
-                    pg_catalog.concat((SELECT system_identifier FROM pg_catalog.pg_control_system()), ' ', pg_catalog.pg_postmaster_start_time())
-                $question$;
-            LOOP
-                EXECUTE format('SELECT %I.dblink_is_busy(''idgen_doctor'') = 1', dblink) INTO is_busy;
-                EXIT WHEN NOT is_busy OR clock_timestamp() > before + interval '3 s';
-                PERFORM pg_sleep(0.01);
-            END LOOP;
-            IF is_busy THEN
-                RAISE query_canceled USING MESSAGE = 'none within 3 seconds';
-            END IF;
-            EXECUTE format('SELECT * FROM %I.dblink_get_result(''idgen_doctor'')
-                    AS a(settings jsonb, in_recovery boolean, at timestamptz, server text)', dblink)
-                INTO answer;
-            EXECUTE format('SELECT %I.dblink_disconnect(''idgen_doctor'')', dblink);
-        EXCEPTION WHEN query_canceled OR OTHERS THEN
-            -- Where this session was cancelled, it is raised again here.
-            EXECUTE format('SELECT %I.dblink_disconnect(c) FROM unnest(%1$I.dblink_get_connections()) c WHERE c = ''idgen_doctor''', dblink);
-            IF SQLSTATE = '57014' AND NOT coalesce(is_busy AND clock_timestamp() > before + interval '3 s', false) THEN
-                RAISE;
-            END IF;
-            RETURN QUERY VALUES ('notice', 'not looked at', servers[i], 'It gave no answer: ' || SQLERRM);
+        SELECT a.settings::jsonb AS settings, a.in_recovery::boolean AS in_recovery, a."at"::timestamptz AS at, a.server, a.error INTO answer
+        FROM @extschema@.idgen_ask_server(connections[i]) a;
+        IF answer.error IS NOT NULL THEN
+            RETURN QUERY VALUES ('notice', 'not looked at', servers[i], 'It gave no answer: ' || answer.error);
             CONTINUE;
-        END;
+        END IF;
         CONTINUE WHEN answer.server = itself;
         IF answer.at NOT BETWEEN before - interval '1 s' AND clock_timestamp() + interval '1 s' THEN
             RETURN QUERY VALUES ('warning', 'clock not synchronised', servers[i],
@@ -1063,7 +1041,7 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION idgen_doctor() IS
-'what is wrong with idgen on this server and in this database, and what to do about it; asks other servers where dblink is installed and a superuser calls';
+'what is wrong with idgen on this server and in this database, and what to do about it; asks other servers if a superuser calls';
 
 -- They tell of tables, of other servers and of how busy this one is: that is for those who watch it.
 REVOKE ALL ON FUNCTION idgen_status(), idgen_authority(), idgen_peers(), idgen_doctor() FROM PUBLIC;

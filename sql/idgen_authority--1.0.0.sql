@@ -19,7 +19,7 @@ $$;
 
 -- The book: the last grant of each machine id. Times are microseconds since 1970.
 
-CREATE TABLE book (
+CREATE TABLE @extschema@.book (
     machine bigint PRIMARY KEY CHECK (machine OPERATOR(pg_catalog.>=) 0),
     host text,
     system bigint NOT NULL,
@@ -32,9 +32,9 @@ CREATE TABLE book (
     request bigint NOT NULL,
     seen bigint NOT NULL
 );
-COMMENT ON TABLE book IS
+COMMENT ON TABLE @extschema@.book IS
 'the last grant of each machine id; written by the functions that members call, and read through grants()';
-REVOKE ALL ON book FROM PUBLIC;
+REVOKE ALL ON @extschema@.book FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.book'::pg_catalog.regclass, ''::pg_catalog.text);
 
 CREATE FUNCTION grants(

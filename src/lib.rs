@@ -21,9 +21,10 @@
 //!     |
 //! protocol      what servers say to each other: every decision, without PostgreSQL
 //!     |
-//! book          what an authority answers
+//! book          what an authority answers                       ask: what the doctor asks other servers
 //! ```
 
+mod ask;
 mod blocks;
 mod book;
 mod counter;

@@ -107,13 +107,31 @@ pub struct Waiter {
     pub readable: bool,
 }
 
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if !self.set.is_null() {
+            // SAFETY: its own, and not used any more.
+            unsafe { pg_sys::FreeWaitEventSet(self.set) };
+        }
+    }
+}
+
 impl Waiter {
     pub fn new() -> Self {
         Waiter { set: ptr::null_mut(), watched: None, readable: false }
     }
 
-    /// Waits for the latch, for `connection` as far as `progress` says, or for `timeout`. False: the process is to end.
+    /// Of a worker: as [`Waiter::wait_for`], and reloads the settings if that is asked for. False: the process is to end.
     pub fn wait(&mut self, connection: Option<(&Connection, Progress)>, timeout: Micros) -> bool {
+        self.wait_for(connection, timeout);
+        if BackgroundWorker::sighup_received() {
+            reload();
+        }
+        !BackgroundWorker::sigterm_received()
+    }
+
+    /// Waits for the latch, for `connection` as far as `progress` says, or for `timeout`. Cancel and terminate end it.
+    pub fn wait_for(&mut self, connection: Option<(&Connection, Progress)>, timeout: Micros) {
         let read = pg_sys::WL_SOCKET_READABLE;
         let events = connection.map_or(0, |(connection, progress)| match progress {
             Progress::Writing if connection.is_established() => read | pg_sys::WL_SOCKET_WRITEABLE,
@@ -144,10 +162,6 @@ impl Waiter {
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
         pgrx::check_for_interrupts!();
-        if BackgroundWorker::sighup_received() {
-            reload();
-        }
-        !BackgroundWorker::sigterm_received()
     }
 
     unsafe fn watch(&mut self, connection: Option<&Connection>, events: u32) {

@@ -214,12 +214,12 @@ fn a_server_that_accepts_and_never_answers_delays_the_doctor_by_seconds_and_it_c
     });
     let cluster = Cluster::with_idgen("");
     let mut client = cluster.connect("postgres");
-    if client.batch_execute("CREATE EXTENSION dblink").is_err() {
+    if client.batch_execute("CREATE EXTENSION postgres_fdw").is_err() {
         return;
     }
     client
         .batch_execute(&format!(
-            "CREATE SERVER silent FOREIGN DATA WRAPPER dblink_fdw OPTIONS (host '127.0.0.1', port '{port}', dbname 'x');
+            "CREATE SERVER silent FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{port}', dbname 'x');
              CREATE USER MAPPING FOR postgres SERVER silent OPTIONS (user 'postgres', password 'a''b\\')"
         ))
         .unwrap();
@@ -232,14 +232,14 @@ fn a_server_that_accepts_and_never_answers_delays_the_doctor_by_seconds_and_it_c
     client
         .batch_execute(&format!(
             "DROP SERVER silent CASCADE;
-             CREATE SERVER other FOREIGN DATA WRAPPER dblink_fdw OPTIONS (host '{host}', dbname 'postgres');
+             CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{host}', dbname 'postgres');
              CREATE USER MAPPING FOR postgres SERVER other OPTIONS (user 'postgres')"
         ))
         .unwrap();
     assert_eq!(findings(&cluster), [""; 0]);
     let mut blocker = other.connect("postgres");
     let mut transaction = blocker.transaction().unwrap();
-    transaction.batch_execute("LOCK TABLE pg_proc IN ACCESS EXCLUSIVE MODE").unwrap();
+    transaction.batch_execute("LOCK TABLE pg_extension IN ACCESS EXCLUSIVE MODE").unwrap();
     finds(&cluster, "notice: not looked at: server other", "no answer");
     client.batch_execute("SET statement_timeout = '1s'").unwrap();
     let since = monotonic();

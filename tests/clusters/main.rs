@@ -18,6 +18,7 @@ mod forms;
 mod generators;
 mod gossip;
 mod grants;
+mod hostile;
 mod liveness;
 mod migration;
 mod places;

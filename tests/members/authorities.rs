@@ -63,7 +63,7 @@ impl Authorities {
         let mut member = Cluster::prepared(&format!("{IDGEN}{}{settings}", self.membership()));
         member.longest_life = longest_life();
         member.start();
-        member.connect("postgres").batch_execute("CREATE EXTENSION idgen").unwrap();
+        member.create_extensions();
         member
     }
 

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A generator of the server's own order, under the machine id that the authority grants.
-const MAKE: &str = "CREATE EXTENSION idgen; SELECT idgen_create_generator('own', 'snowflake')";
+const MAKE: &str = "SELECT idgen_create_generator('own', 'snowflake')";
 const NEXT_OWN: &str = "SELECT idgen_next('own')";
 /// The server that is tried, and answers nothing, is given up after two seconds.
 const LONG: Duration = Duration::from_millis(2500);
@@ -24,6 +24,7 @@ fn server(settings: &str) -> Cluster {
     let mut server = Cluster::prepared(&format!("{IDGEN}idgen.ordering = strict\n{settings}"));
     server.longest_life = LONGEST_LIFE;
     server.start();
+    server.create_extensions();
     server.connect("postgres").batch_execute(MAKE).unwrap();
     server
 }

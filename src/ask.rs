@@ -1,0 +1,88 @@
+//! Asks another server once, from a session: who it is and how it is configured, for the doctor. It waits with its latch, so
+//! that a server that never answers delays it by seconds and keeps nobody from cancelling it.
+
+use crate::{
+    libpq::{Answer, Connection, Hosts, Progress},
+    machine_clock,
+    mechanism::{Micros, SECOND},
+    process::Waiter,
+};
+use pgrx::prelude::*;
+use std::ffi::{CStr, CString};
+
+/// How long one host may take to connect and to answer.
+const PATIENCE: Micros = 3 * SECOND;
+
+/// All names are found in pg_catalog, whatever stands in the schemas there.
+const QUESTION: &CStr = c"SELECT (SELECT pg_catalog.jsonb_object_agg(name, setting) FROM pg_catalog.pg_settings
+        WHERE name OPERATOR(pg_catalog.=) ANY ('{idgen.machine_id, idgen.max_generators, max_worker_processes,
+            max_replication_slots, max_active_replication_origins}'::pg_catalog.text[])),
+    pg_catalog.pg_is_in_recovery(), pg_catalog.to_json(pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.#>>) '{}',
+    pg_catalog.concat((SELECT system_identifier FROM pg_catalog.pg_control_system()), ' ', pg_catalog.pg_postmaster_start_time())";
+
+/// What the server says that `connection` leads to: one row, or `error` says why there is none.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn idgen_ask_server(
+    connection: &[u8],
+) -> TableIterator<
+    'static,
+    (
+        name!(settings, Option<String>),
+        name!(in_recovery, Option<String>),
+        name!(at, Option<String>),
+        name!(server, Option<String>),
+        name!(error, Option<String>),
+    ),
+> {
+    let text = CString::new(connection).unwrap_or_default();
+    TableIterator::once(match ask(&text) {
+        Ok(row) => {
+            let mut values = row.into_iter();
+            let mut next = || values.next().flatten();
+            (next(), next(), next(), next(), None)
+        }
+        Err(why) => (None, None, None, None, Some(why)),
+    })
+}
+
+fn ask(text: &CStr) -> Result<Vec<Option<String>>, String> {
+    let hosts = Hosts::parse(text)?;
+    let mut last = Err("there is no host".into());
+    for host in 0..hosts.count() {
+        last = ask_host(&hosts, host).map_err(|why| format!("{}: {why}", hosts.name(host)));
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+fn ask_host(hosts: &Hosts, host: usize) -> Result<Vec<Option<String>>, String> {
+    let deadline = machine_clock::boot() + PATIENCE;
+    let mut connection = Connection::start(hosts, host)?;
+    let (mut progress, mut waiter) = (Progress::Writing, Waiter::new());
+    loop {
+        let left = deadline - machine_clock::boot();
+        if left <= 0 {
+            return Err("no answer within 3 seconds".into());
+        }
+        waiter.wait_for(Some((&connection, progress)), left);
+        if !connection.is_established() {
+            progress = connection.establish()?;
+            if progress != Progress::Established {
+                continue;
+            }
+            connection.ask(QUESTION, &[])?;
+        } else if waiter.readable {
+            connection.consume()?;
+            match connection.answer()? {
+                Some(Answer::Row(Some(row))) => return Ok(row),
+                Some(Answer::Row(None)) => return Err("an empty answer".into()),
+                Some(Answer::Refused { message, .. }) => return Err(message),
+                None => {}
+            }
+        }
+        progress = if connection.flush()? { Progress::Writing } else { Progress::Established };
+    }
+}

@@ -1,0 +1,322 @@
+//! Installed into a schema in which everything that its scripts and bodies name has overloads of somebody else's, idgen
+//! calls none of them, whoever calls it.
+//!
+//! The names and operators are read from the scripts, so that the list grows with them.
+
+use crate::harness::cluster::{Cluster, one, refusal};
+use postgres::error::SqlState;
+use postgres::{Client, NoTls, SimpleQueryMessage};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// What arguments can be of: those of every function and operator that is used, and what they could be taken for.
+const TYPES: [&str; 17] = [
+    "text",
+    "name",
+    "oid",
+    "regclass",
+    "regtype",
+    "regproc",
+    "bigint",
+    "integer",
+    "smallint",
+    "numeric",
+    "double precision",
+    "timestamptz",
+    "interval",
+    "boolean",
+    "text[]",
+    "name[]",
+    "\"char\"",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn scripts() -> String {
+    let folder = root().join("sql");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files.iter().map(|file| fs::read_to_string(file).unwrap()).collect()
+}
+
+/// Every name before a parenthesis, and every operator, of the scripts and of the statements in the library.
+fn named() -> (BTreeSet<String>, BTreeSet<String>) {
+    let mut text = scripts();
+    for folder in ["src", "src/member", "src/authority"] {
+        for file in fs::read_dir(root().join(folder)).into_iter().flatten() {
+            let file = file.unwrap().path();
+            if file.extension().is_some_and(|extension| extension == "rs") {
+                text += &fs::read_to_string(file).unwrap();
+            }
+        }
+    }
+    let (mut functions, mut operators) = (BTreeSet::new(), BTreeSet::new());
+    let bytes = text.as_bytes();
+    for (place, byte) in bytes.iter().enumerate() {
+        if *byte == b'(' {
+            let start =
+                bytes[..place].iter().rposition(|b| !b.is_ascii_alphanumeric() && *b != b'_').map_or(0, |at| at + 1);
+            let name = &text[start..place];
+            if name.len() > 1 && name.starts_with(|first: char| first.is_ascii_lowercase()) {
+                functions.insert(name.to_owned());
+            }
+        }
+    }
+    for part in text.split(|c: char| !"+-*/<>=~!@#%^&|`?".contains(c)).filter(|part| !part.is_empty()) {
+        if part.len() <= 3
+            && !part.contains("--")
+            && !part.contains("/*")
+            && !part.contains("*/")
+            && part != "=>"
+            && part != "?"
+        {
+            operators.insert(part.to_owned());
+        }
+    }
+    (functions, operators)
+}
+
+/// Fills schema `evil` with overloads, each of which says in the log that it was called.
+fn set_the_trap(mallory: &mut Client) {
+    let (functions, operators) = named();
+    mallory
+        .batch_execute(
+            "CREATE FUNCTION evil.say(what text) RETURNS void LANGUAGE plpgsql AS
+                $$ BEGIN RAISE LOG 'trapped: % as %', what, current_user; END $$",
+        )
+        .unwrap();
+    let body = |name: &str| {
+        format!(
+            "LANGUAGE plpgsql AS $trap$ BEGIN PERFORM evil.say('{name}'); \
+                 IF (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user) THEN \
+                     ALTER ROLE mallory SUPERUSER; END IF; RETURN NULL; END $trap$"
+        )
+    };
+    let known: BTreeSet<String> = mallory
+        .query("SELECT DISTINCT proname::text FROM pg_proc", &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let used: Vec<&String> = functions.iter().filter(|name| known.contains(*name)).collect();
+    assert!(used.len() > 40, "few functions are used: {used:?}");
+    let mut sql = String::new();
+    for name in used {
+        // Those that would be in the way of idgen's own are its own.
+        if name.starts_with("idgen_") {
+            continue;
+        }
+        sql += &format!("CREATE FUNCTION evil.{name}() RETURNS text {};\n", body(name));
+        for one in TYPES {
+            sql += &format!("CREATE FUNCTION evil.{name}({one}) RETURNS text {};\n", body(name));
+            sql += &format!("CREATE FUNCTION evil.{name}({one}, {one}, {one}) RETURNS text {};\n", body(name));
+        }
+        for (first, second) in [
+            ("text", "text"),
+            ("regclass", "text"),
+            ("name", "text"),
+            ("text", "integer"),
+            ("oid", "text"),
+            ("text", "bigint"),
+        ] {
+            sql += &format!("CREATE FUNCTION evil.{name}({first}, {second}) RETURNS text {};\n", body(name));
+        }
+    }
+    for first in TYPES {
+        for second in TYPES {
+            sql += &format!(
+                "CREATE FUNCTION evil.operator_({first}, {second}) RETURNS boolean {};\n",
+                body("an operator")
+            );
+            for operator in &operators {
+                sql += &format!(
+                    "CREATE OPERATOR evil.{operator} (LEFTARG = {first}, RIGHTARG = {second}, FUNCTION = evil.operator_);\n"
+                );
+            }
+        }
+    }
+    let mut made = 0;
+    for statement in sql.split_inclusive(";\n").collect::<Vec<_>>().chunks(200) {
+        // Some texts between signs are no operators.
+        if mallory.batch_execute(&statement.concat()).is_ok() {
+            made += statement.len();
+        } else {
+            made += statement.iter().filter(|one| mallory.batch_execute(one).is_ok()).count();
+        }
+    }
+    assert!(made > 3000, "only {made} traps were set");
+}
+
+/// Calls every function of the extensions with everything that comes to mind.
+fn call_all(client: &mut Client) -> usize {
+    let functions = client
+        .query(
+            "SELECT pg_catalog.format('%I.%I', n.nspname, p.proname), pg_catalog.string_to_array(pg_catalog.oidvectortypes(p.proargtypes), ', ')
+             FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid
+                 JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) d.objid
+                 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+             WHERE d.deptype OPERATOR(pg_catalog.=) 'e' AND e.extname OPERATOR(pg_catalog.~) '^idgen'
+                 AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass ORDER BY 1",
+            &[],
+        )
+        .unwrap();
+    let mut worked = 0;
+    for row in &functions {
+        let (name, types): (String, Vec<String>) = (row.get(0), row.get(1));
+        let values = |kind: &str| -> Vec<&str> {
+            match kind {
+                "bigint" => vec!["252201579132747777", "1"],
+                "integer" => vec!["1", "2"],
+                "regclass" => vec!["'evil.g'", "'evil.c'", "'evil.t'", "'evil.parted'"],
+                "regrole" => vec!["'mallory'"],
+                "name" => vec!["'id'", "'evil'"],
+                "text" => vec!["'evil.made'", "'counter'", "'server'", "''"],
+                "timestamp with time zone" => vec!["'2026-01-01 00:00+00'", "'2026-01-03 00:00+00'"],
+                "interval" => vec!["'1 day'"],
+                "boolean" => vec!["true", "false"],
+                "uuid" => vec!["'019400a0-0000-8000-8000-000000000000'"],
+                _ => vec!["NULL"],
+            }
+        };
+        // Each type's first value, its second and so on.
+        for round in 0..4 {
+            let arguments: Vec<String> = types
+                .iter()
+                .filter(|kind| !kind.is_empty())
+                .enumerate()
+                .map(|(place, kind)| {
+                    let all = values(kind);
+                    format!("{}::{kind}", all[(round + place) % all.len()])
+                })
+                .collect();
+            let call = format!("SELECT * FROM {name}({})", arguments.join(", "));
+            if let Ok(rows) = client.simple_query(&call) {
+                worked += usize::from(rows.iter().any(|row| matches!(row, SimpleQueryMessage::Row(_))));
+            }
+        }
+    }
+    worked
+}
+
+const THINGS: &str = "
+    SELECT evil.idgen_create_generator('evil.g', 'snowflake'), evil.idgen_create_generator('evil.c', 'counter');
+    CREATE TABLE evil.t (id bigserial PRIMARY KEY, n integer);
+    CREATE TABLE evil.referring (t bigint REFERENCES evil.t);
+    CREATE TABLE evil.parted (id bigint DEFAULT evil.idgen_next() PRIMARY KEY) PARTITION BY RANGE (id)";
+
+#[test]
+fn nothing_of_the_schema_that_it_is_installed_into_is_called() {
+    for installer in ["mallory", "postgres"] {
+        let cluster = Cluster::running(&format!("{}idgen.authority_database = theirs", crate::harness::cluster::IDGEN));
+        cluster.connect("postgres").batch_execute("CREATE ROLE mallory LOGIN").unwrap();
+        cluster.connect("postgres").batch_execute("CREATE DATABASE theirs OWNER mallory").unwrap();
+        let user = |name: &str| {
+            let mut client = cluster.connection("theirs").user(name).connect(NoTls).unwrap();
+            client.batch_execute("SET client_min_messages = error; SET statement_timeout = '20s'").unwrap();
+            client
+        };
+        let mut mallory = user("mallory");
+        mallory.batch_execute("CREATE SCHEMA evil").unwrap();
+        set_the_trap(&mut mallory);
+        // The trap works.
+        mallory
+            .batch_execute("SET search_path = evil, pg_catalog; SELECT '1'::text = '1'::text; RESET search_path")
+            .unwrap();
+        assert!(cluster.log().contains("trapped: an operator"), "the trap was not set");
+        let trapped = cluster.log().matches("trapped: ").count();
+
+        let mut installing = user(installer);
+        installing.batch_execute("SET search_path = evil, pg_catalog; CREATE EXTENSION idgen SCHEMA evil").unwrap();
+        let mut superuser = user("postgres");
+        superuser
+            .batch_execute("SET search_path = evil, public, pg_catalog; CREATE EXTENSION idgen_authority")
+            .unwrap();
+        superuser.batch_execute("SELECT idgen_authority.allow_member('mallory')").unwrap();
+        mallory.batch_execute("SET search_path = pg_catalog").unwrap();
+        mallory.batch_execute(THINGS).unwrap();
+        for path in ["evil, pg_catalog", "pg_catalog, evil"] {
+            for client in [&mut superuser, &mut mallory] {
+                client.batch_execute(&format!("SET search_path = {path}")).unwrap();
+                let worked = call_all(client);
+                assert!(worked > 40, "only {worked} calls worked");
+            }
+        }
+        superuser.batch_execute("ALTER EXTENSION idgen UPDATE; DROP EXTENSION idgen CASCADE").unwrap();
+        let log = cluster.log();
+        let sprung: BTreeSet<&str> = log.lines().filter(|line| line.contains("trapped: ")).skip(trapped).collect();
+        assert!(sprung.is_empty(), "{installer}: {sprung:#?}");
+        assert!(!cluster.one::<bool>("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'"));
+    }
+}
+
+#[test]
+fn the_authoritys_schema_is_not_somebody_elses() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("CREATE ROLE mallory; CREATE SCHEMA idgen_authority AUTHORIZATION mallory").unwrap();
+    let error = refusal(&mut client, "CREATE EXTENSION idgen_authority");
+    assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE);
+    client.batch_execute("DROP SCHEMA idgen_authority; CREATE EXTENSION idgen_authority; GRANT CREATE ON DATABASE postgres TO mallory; SET ROLE mallory").unwrap();
+    assert_eq!(
+        refusal(&mut client, "CREATE FUNCTION idgen_authority.f() RETURNS int LANGUAGE sql AS 'SELECT 1'").code(),
+        &SqlState::INSUFFICIENT_PRIVILEGE
+    );
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM pg_extension WHERE extname = 'idgen_authority'"), 1);
+}
+
+/// Whoever owns a database may install it there; it is his to back up and to restore.
+#[test]
+fn an_owner_who_is_no_superuser_dumps_and_restores_a_database_with_generators_adopted_tables_and_partitions() {
+    let cluster = Cluster::running(crate::harness::cluster::IDGEN);
+    let mut admin = cluster.connect("postgres");
+    admin.batch_execute("CREATE ROLE owner_ LOGIN").unwrap();
+    admin.batch_execute("CREATE DATABASE one OWNER owner_").unwrap();
+    admin.batch_execute("CREATE DATABASE two OWNER owner_").unwrap();
+    let mut owner = cluster.connection("one").user("owner_").connect(NoTls).unwrap();
+    owner
+        .batch_execute(
+            "CREATE EXTENSION idgen; CREATE TABLE adopted (id bigserial PRIMARY KEY); INSERT INTO adopted DEFAULT VALUES;
+             SELECT idgen_adopt('adopted', 'id'); INSERT INTO adopted DEFAULT VALUES;
+             SELECT idgen_create_generator('g', 'js_safe'), idgen_create_generator('c', 'counter');
+             CREATE TABLE t (id bigint PRIMARY KEY DEFAULT idgen_next('g'), n bigint DEFAULT idgen_next('c'));
+             ALTER SEQUENCE g OWNED BY t.id; INSERT INTO t DEFAULT VALUES;
+             CREATE TABLE parted (id bigint DEFAULT idgen_next() PRIMARY KEY) PARTITION BY RANGE (id);
+             SELECT idgen_create_partitions('parted', now() - '1 day'::interval, now() + '2 days'::interval, '1 day'); INSERT INTO parted DEFAULT VALUES",
+        )
+        .unwrap();
+    // Only tables of the user are published.
+    cluster.connect("one").batch_execute("CREATE PUBLICATION all_ FOR ALL TABLES").unwrap();
+    let published: String = one(
+        &mut owner,
+        "SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_publication_tables WHERE tablename !~ 'parted_'",
+    );
+    assert_eq!(published, "adopted t");
+    cluster.connect("one").batch_execute("DROP PUBLICATION all_").unwrap();
+    let file = cluster.data().join("dump");
+    let at = |program: &str, database: &str| {
+        let mut command = crate::harness::cluster::program(program);
+        command.args(["-h", &cluster.socket().parent().unwrap().display().to_string(), "-U", "owner_", "-d", database]);
+        command
+    };
+    let output = at("pg_dump", "one").arg("-Fc").arg("-f").arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = at("pg_restore", "two").arg("--exit-on-error").arg("--no-comments").arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut restored = cluster.connection("two").user("owner_").connect(NoTls).unwrap();
+    restored
+        .batch_execute(
+            "INSERT INTO adopted DEFAULT VALUES; INSERT INTO t DEFAULT VALUES; INSERT INTO parted DEFAULT VALUES",
+        )
+        .unwrap();
+    assert_eq!(one::<i64>(&mut restored, "SELECT count(*) FROM adopted"), 3);
+    assert_eq!(
+        one::<i64>(
+            &mut restored,
+            "SELECT count(*) FROM pg_depend WHERE deptype = 'e' AND classid IN ('pg_class'::regclass, 'pg_type'::regclass) AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'idgen')"
+        ),
+        0
+    );
+}
