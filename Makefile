@@ -1,4 +1,6 @@
-# make && sudo make install      for the PostgreSQL of PG_CONFIG
+# make && sudo make install      for the PostgreSQL of PG_CONFIG; DEBUG=1 keeps the symbols, 15 MB of 17
+# make uninstall                 takes it away again
+# make dist                      the sources as PGXN wants them, idgen-VERSION.zip
 # make installcheck              SQL tests on a running server that preloads idgen (PGHOST, PGPORT, PGUSER)
 # make run                       three shards on this machine, from nothing
 # make test                      everything, on each of PG_VERSIONS
@@ -15,12 +17,14 @@ PG_REGRESS = $(dir $(shell $(PG_CONFIG) --pgxs))../test/regress/pg_regress
 PG_VERSIONS = $(eval PG_VERSIONS := $(shell tests/setup.sh --list))$(PG_VERSIONS)
 IDGEN_HOME ?= $(if $(filter 0,$(shell id -u)),/var/cache/idgen,$(HOME)/.cache/idgen)
 
-# All versions share target/, but each has its own library there.
-LIBRARY = target/pg$(PG_MAJOR)/idgen.so
+# All versions share a folder, but each has its own library there.
+CARGO_TARGET_DIR ?= target
+LIBRARY = $(CARGO_TARGET_DIR)/pg$(PG_MAJOR)/idgen.so
+VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" idgen.control)
 FEATURES = --features pg$(PG_MAJOR)
 TESTS = $(basename $(notdir $(sort $(wildcard tests/sql/*.sql))))
 
-export IDGEN_HOME
+export IDGEN_HOME CARGO_TARGET_DIR
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 # With a backtrace PostgreSQL's error messages would differ from the expected ones.
 export RUST_BACKTRACE = 0
@@ -44,12 +48,19 @@ all: $(LIBRARY)
 $(LIBRARY): $(if $(shell command -v cargo),FORCE)
 	@[ -n "$(PG_MAJOR)" ] || { echo "PG_CONFIG=$(PG_CONFIG) is not a pg_config" >&2; exit 1; }
 	cargo build --release $(FEATURES) $(TARGETS)
-	install -D -m 755 target/release/libidgen.so $@
+	install -D -m 755 $(CARGO_TARGET_DIR)/release/libidgen.so $@
 
 install: $(LIBRARY)
 	install -d '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)' '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension'
-	install -m 755 $(LIBRARY) '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/'
+	install $(if $(DEBUG),,--strip) -m 755 $(LIBRARY) '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/'
 	install -m 644 idgen.control idgen_authority.control sql/idgen--*.sql sql/idgen_authority--*.sql '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension/'
+
+uninstall:
+	rm -f '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/$(notdir $(LIBRARY))'
+	cd '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension' && rm -f idgen.control idgen_authority.control idgen--*.sql idgen_authority--*.sql
+
+dist:
+	git archive --format zip --prefix idgen-$(VERSION)/ -o idgen-$(VERSION).zip HEAD
 
 installcheck:
 	mkdir -p target/regress
@@ -57,7 +68,7 @@ installcheck:
 		--dbname=idgen_regress $(TESTS) || { cat target/regress/regression.diffs; exit 1; }
 
 clean:
-	rm -rf target
+	rm -rf $(CARGO_TARGET_DIR)
 
 run:
 	$(in_private_tree) examples/three_shards/run.sh
@@ -110,7 +121,7 @@ test-variant: TREE = $(IDGEN_HOME)/$(PG_MAJOR)-$(VARIANT)
 test-variant:
 	cargo build --release $(FEATURES),$(VARIANT) --lib --test $(SUITE)
 	rm -rf $(TREE) && cp -a $(IDGEN_HOME)/$(PG_MAJOR) $(TREE)
-	install -m 755 target/release/libidgen.so $$($(TREE)/bin/pg_config --pkglibdir)/idgen.so
+	install -m 755 $(CARGO_TARGET_DIR)/release/libidgen.so $$($(TREE)/bin/pg_config --pkglibdir)/idgen.so
 	PG_BINDIR=$(TREE)/bin cargo test --release $(FEATURES) --test $(SUITE) -- --ignored $(TESTED)
 
 # Not captured: what is skipped, and for how long ids stopped.
@@ -163,7 +174,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install installcheck clean run bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms soak test-soak kills miri asserts test-asserts test-on-asserts
+.PHONY: FORCE all install uninstall dist installcheck clean run bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms soak test-soak kills miri asserts test-asserts test-on-asserts
 
 define newline
 
