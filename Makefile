@@ -7,6 +7,7 @@
 # make soak MINUTES=30            long storms of faults: half of the time on one server and its standby, half on several
 # make kills KILLS=1000          as many kills at random moments, against the durable horizon
 # make asserts                   SQL and cluster tests on a PostgreSQL with assertions, built from source once
+# make suites                    PostgreSQL's own regression and isolation tests with idgen preloaded
 # make miri                      what needs no PostgreSQL, under Miri (with a nightly Rust; some minutes)
 # make bench-members             what orders over several servers cost, into docs/performance/members.md
 # make bench                     what ids cost, into docs/performance.md (PG_VERSION=18, BENCH=quick)
@@ -85,6 +86,7 @@ test:
 	$(call stage,lint and pure tests,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-pure)
 	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
 	$(call stage,scripts,tests/security/pgspot.sh)
+	$(call stage,assertions,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-asserts)
 	$(call stage,instructions,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin tests/budget/run.sh)
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
 	$(call stage,members,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-members)
@@ -133,20 +135,30 @@ test-services:
 ASSERTS = $(IDGEN_HOME)/$(PG_MAJOR)-asserts
 asserts:
 	@bin=$$(tests/setup.sh $(PG_VERSION)) && bin=$${bin#*: } && . "$${bin%/bin}/env" && $(MAKE) install TARGETS="--lib --test clusters" && \
-		$(MAKE) test-asserts
+		$(MAKE) test-asserts && $(MAKE) test-discarding
 
 test-asserts:
 	tests/asserts.sh $(PG_MAJOR) || [ $$? = 77 ]
 	if [ -x $(ASSERTS)/bin/postgres ]; then $(MAKE) test-on-asserts; fi
 
-test-on-asserts: PG_BINDIR = $(ASSERTS)/bin
 test-on-asserts: export PG_BINDIR := $(ASSERTS)/bin
 test-on-asserts:
 	install -m 755 $(LIBRARY) $$($(PG_BINDIR)/pg_config --pkglibdir)/
 	install -m 644 *.control sql/*.sql $$($(PG_BINDIR)/pg_config --sharedir)/extension/
 	tests/temporary_server.sh $(MAKE) installcheck
-	SETTINGS="debug_discard_caches = 1" tests/temporary_server.sh $(MAKE) installcheck TESTS="$(filter-out adopt doctor,$(TESTS))"
 	cargo test --release $(FEATURES) --test clusters
+
+# PostgreSQL's own suites with idgen preloaded, in the server with assertions; what may differ is tests/suites.txt.
+suites: asserts-tree
+	. $(ASSERTS)/env && tests/suites.sh $(ASSERTS)
+
+asserts-tree:
+	tests/asserts.sh $(PG_MAJOR)
+
+# Some minutes.
+test-discarding:
+	export PG_BINDIR=$(ASSERTS)/bin SETTINGS="debug_discard_caches = 1" && \
+		tests/temporary_server.sh $(MAKE) installcheck TESTS="$(filter-out adopt doctor,$(TESTS))"
 
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
@@ -174,7 +186,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install uninstall dist installcheck clean run bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms soak test-soak kills miri asserts test-asserts test-on-asserts
+.PHONY: FORCE all install uninstall dist installcheck clean run bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
 
 define newline
 

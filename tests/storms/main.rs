@@ -10,6 +10,7 @@
 mod harness;
 
 mod abuse;
+mod catalog;
 mod clocks;
 mod copies;
 mod disk;
