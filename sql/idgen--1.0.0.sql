@@ -389,6 +389,7 @@ DECLARE
     narrow_size bigint;
     widening text[];
     recompiling text[];
+    outgrown text[];
     identities text[];
     statements text[];
     statement text;
@@ -405,7 +406,10 @@ BEGIN
             MESSAGE = format('column "%s" of table "%s" is inherited', column_name, relation),
             HINT = (SELECT format('Call this for "%s": its partitions and children are included.', i.inhparent::regclass)
                 FROM pg_inherits i WHERE i.inhrelid = idgen_adopt.relation ORDER BY i.inhseqno LIMIT 1);
-    ELSIF key.atttypid NOT IN ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype) THEN
+    ELSIF key.atttypid NOT IN ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype)
+        -- A domain over bigint is one.
+        AND NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = key.atttypid AND t.typtype = 'd' AND t.typbasetype = 'bigint'::regtype)
+    THEN
         RAISE datatype_mismatch USING
             MESSAGE = format('column "%s" of table "%s" is of type %s',
                 column_name, relation, format_type(key.atttypid, key.atttypmod)),
@@ -458,6 +462,12 @@ BEGIN
             HINT = 'Say rewrite => true to have it done.';
     END IF;
 
+    -- The sequence that a key keeps, whose numbers would end with the type that it had.
+    outgrown := ARRAY(SELECT format('ALTER SEQUENCE %s AS bigint', s.seqrelid::regclass)
+        FROM pg_depend d JOIN pg_sequence s ON s.seqrelid = d.objid
+        WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'
+            AND d.refobjid = key.attrelid AND d.refobjsubid = key.attnum AND s.seqtypid <> 'bigint'::regtype AND rewrite
+        ORDER BY s.seqrelid);
     FOR found IN
         SELECT s.oid::regclass AS sequence, own.deptype = 'i' AS is_identity, (
             SELECT string_agg(format('%s.%I', e.adrelid::regclass, a.attname), ', ' ORDER BY e.adrelid)
@@ -504,6 +514,11 @@ BEGIN
             HINT = 'idgen_create_partitions() makes partitions for them.';
     END IF;
 
+    IF pg_get_serial_sequence(relation::text, column_name) IS NOT NULL THEN
+        RAISE NOTICE USING
+            MESSAGE = format('lastval(), currval() and pg_get_serial_sequence() tell nothing of new keys of "%s"', relation),
+            HINT = 'INSERT ... RETURNING does; and setval() of what was its sequence, as fixtures reset it, changes nothing.';
+    END IF;
     statements := ARRAY['BEGIN',
             format('SET LOCAL lock_timeout = %L', round(extract(epoch FROM lock_timeout) * 1000) || 'ms'),
             'SET LOCAL row_security = off',
@@ -523,6 +538,7 @@ BEGIN
 END', column_name, relation, next, format('column "%s" of table "%s" has values above the first new id', column_name, relation)))]
         || identities
         || widening
+        || outgrown
         || recompiling
         || ARRAY[format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s', relation, column_name, next), 'COMMIT'];
     FOREACH statement IN ARRAY statements LOOP
@@ -625,6 +641,7 @@ AS $$
 DECLARE
     generator regclass;
     parent name;
+    owner regrole;
     schema regnamespace;
     lower timestamptz := since;
     upper timestamptz;
@@ -634,7 +651,7 @@ DECLARE
     suffix text;
     partition text;
 BEGIN
-    SELECT c.relname, c.relnamespace::regnamespace, i.generator INTO parent, schema, generator
+    SELECT c.relname, c.relnamespace::regnamespace, c.relowner, i.generator INTO parent, schema, owner, generator
     FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
         LEFT JOIN @extschema@.idgen_columns() i ON i.relation = c.oid AND i.column_name = a.attname
@@ -675,6 +692,10 @@ BEGIN
             -- Attached, so that who reads or writes the table is not locked out.
             EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING COMMENTS EXCLUDING IDENTITY EXCLUDING STATISTICS)',
                 partition, relation);
+            -- As the table's own, whoever calls this.
+            IF owner <> current_user::regrole THEN
+                EXECUTE format('ALTER TABLE %s OWNER TO %s', partition, owner);
+            END IF;
             EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES %s', relation, partition, bound);
             RETURN NEXT partition;
         END IF;

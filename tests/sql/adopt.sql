@@ -140,3 +140,14 @@ SELECT count(*) FROM idgen_abandon('"it''s; $idgen$ ""odd"', 'a''b; c', 'by defa
 SET client_min_messages = warning;
 DROP SCHEMA adopt CASCADE;
 DROP ROLE idgen_regress_writer;
+
+-- A domain over bigint is a bigint; the sequence of a key that was widened is one, too.
+CREATE SCHEMA widened;
+CREATE DOMAIN widened.key AS bigint;
+CREATE TABLE widened.of_domain (id widened.key PRIMARY KEY);
+SELECT count(*) > 0 AS done FROM idgen_adopt('widened.of_domain', 'id');
+INSERT INTO widened.of_domain DEFAULT VALUES;
+CREATE TABLE widened.narrow (id serial PRIMARY KEY);
+SELECT count(*) > 0 AS done FROM idgen_adopt('widened.narrow', 'id', rewrite => true);
+SELECT data_type FROM pg_sequences WHERE schemaname = 'widened' AND sequencename = 'narrow_id_seq';
+DROP SCHEMA widened CASCADE;

@@ -54,3 +54,12 @@ SELECT idgen_create_partitions('event', '2026-01-01 00:00+00', '2026-01-02 00:00
 
 SET client_min_messages = warning;
 DROP SCHEMA partitions CASCADE;
+
+-- Partitions belong to the table's owner.
+CREATE ROLE regress_idgen_parts;
+CREATE TABLE owned (id bigint DEFAULT idgen_next() PRIMARY KEY) PARTITION BY RANGE (id);
+ALTER TABLE owned OWNER TO regress_idgen_parts;
+SELECT count(*) FROM idgen_create_partitions('owned', '2026-01-01 00:00+00', '2026-01-03 00:00+00', '1 day');
+SELECT DISTINCT relowner::regrole FROM pg_class WHERE relname LIKE 'owned%' AND relkind IN ('r', 'p');
+DROP TABLE owned;
+DROP ROLE regress_idgen_parts;
