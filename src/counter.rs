@@ -268,8 +268,10 @@ fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<Next, Erro
         let page = pg_sys::BufferGetPage(buffer);
         let ((tuple, length), data) = sequence_data(page);
 
-        let first = (*data).last_value + i64::from((*data).is_called);
-        if first < 1 || first as u64 > max {
+        // After the last of all numbers there is none.
+        let first = (*data).last_value.checked_add(i64::from((*data).is_called)).unwrap_or(i64::MAX);
+        let exhausted = (*data).is_called && (*data).last_value >= max as i64;
+        if first < 1 || exhausted || first as u64 > max {
             pg_sys::UnlockReleaseBuffer(buffer);
             return Err(if first < 1 { Error::NotACounter } else { Error::CounterExhausted });
         }

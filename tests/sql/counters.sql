@@ -113,6 +113,11 @@ SELECT value('ends');
 SELECT value('ends');
 SELECT * FROM idgen_next_many('ends', 10);
 SELECT used > 0.99 AS used FROM idgen_generators() WHERE generator = 'ends'::regclass;
+CREATE SEQUENCE whole;
+SECURITY LABEL FOR idgen ON SEQUENCE whole IS 'counter:63 flush:10';
+SELECT setval('whole', 9223372036854775806);
+SELECT value('whole');
+SELECT value('whole');
 -- The largest block there is.
 SELECT idgen_create_generator('large', 'counter', flush_every => 2147483648);
 SELECT value('large'), value('large');
