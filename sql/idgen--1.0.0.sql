@@ -395,6 +395,9 @@ DECLARE
     statement text;
     found record;
 BEGIN
+    IF relation IS NULL OR column_name IS NULL OR dry_run IS NULL OR rewrite IS NULL OR lock_timeout IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = format('argument "%s" of idgen_adopt() is null', CASE WHEN relation IS NULL THEN 'relation' WHEN column_name IS NULL THEN 'column_name' WHEN dry_run IS NULL THEN 'dry_run' WHEN rewrite IS NULL THEN 'rewrite' WHEN lock_timeout IS NULL THEN 'lock_timeout' END);
+    END IF;
     SELECT a.* INTO key FROM pg_attribute a
     WHERE a.attrelid = idgen_adopt.relation AND a.attname = idgen_adopt.column_name AND a.attnum > 0;
     IF key IS NULL THEN
@@ -552,6 +555,57 @@ $$;
 COMMENT ON FUNCTION idgen_adopt(regclass, name, regclass, boolean, boolean, interval) IS
 'gives the key column ids of idgen from now on, in its partitions and children too; returns the statements, which dry_run only shows; rewrite allows to make integer columns bigint';
 
+CREATE FUNCTION idgen_adopt_all(schema name, generator regclass DEFAULT NULL,
+    dry_run boolean DEFAULT false, rewrite boolean DEFAULT false, lock_timeout interval DEFAULT '500 ms',
+    OUT relation regclass, OUT column_name name, OUT statements text[],
+    OUT refusal text -- why it was left as it is, null if it was not
+) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    number integer := 0;
+    keys integer;
+BEGIN
+    IF schema IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = format('argument "%s" of idgen_adopt_all() is null', 'schema');
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = idgen_adopt_all.schema) THEN
+        RAISE invalid_schema_name USING
+            MESSAGE = format('schema "%s" does not exist', schema),
+            HINT = 'Give the name of the schema with the tables.';
+    END IF;
+    -- Keys of one integer column that a sequence fills; of partitions and children their parent's.
+    FOR relation, column_name, keys IN
+        SELECT x.indrelid::regclass, a.attname, count(*) OVER ()
+        FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+        WHERE n.nspname = idgen_adopt_all.schema AND x.indisprimary AND x.indnatts = 1 AND a.attinhcount = 0
+            AND a.atttypid IN ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype)
+            AND (a.attidentity <> '' OR EXISTS (SELECT FROM pg_attrdef e, pg_depend d, pg_class s
+                WHERE e.adrelid = a.attrelid AND e.adnum = a.attnum AND d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid
+                    AND d.refclassid = 'pg_class'::regclass AND d.refobjid = s.oid AND s.relkind = 'S'))
+            AND NOT EXISTS (SELECT FROM @extschema@.idgen_columns() i WHERE i.relation = a.attrelid AND i.column_name = a.attname)
+        ORDER BY x.indrelid::regclass::text
+    LOOP
+        number := number + 1;
+        RAISE NOTICE '% of %: %', number, keys, relation;
+        BEGIN
+            refusal := NULL;
+            statements := ARRAY(SELECT a FROM @extschema@.idgen_adopt(idgen_adopt_all.relation, idgen_adopt_all.column_name,
+                idgen_adopt_all.generator, idgen_adopt_all.dry_run, idgen_adopt_all.rewrite, idgen_adopt_all.lock_timeout) a);
+        EXCEPTION WHEN OTHERS THEN
+            statements := NULL;
+            refusal := SQLERRM;
+        END;
+        RETURN NEXT;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION idgen_adopt_all(name, regclass, boolean, boolean, interval) IS
+'idgen_adopt() for every table of the schema whose key a sequence fills, each with its statements or with why it was left as it is: one refusal stops none of the others';
+
 CREATE FUNCTION idgen_abandon(relation regclass, column_name name, "identity" text DEFAULT NULL,
     dry_run boolean DEFAULT false, lock_timeout interval DEFAULT '500 ms') RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
@@ -566,6 +620,9 @@ DECLARE
     statements text[];
     statement text;
 BEGIN
+    IF relation IS NULL OR column_name IS NULL OR dry_run IS NULL OR lock_timeout IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = format('argument "%s" of idgen_abandon() is null', CASE WHEN relation IS NULL THEN 'relation' WHEN column_name IS NULL THEN 'column_name' WHEN dry_run IS NULL THEN 'dry_run' WHEN lock_timeout IS NULL THEN 'lock_timeout' END);
+    END IF;
     SELECT a.attrelid, a.attnum, a.attinhcount, c.generator, EXISTS (
         SELECT FROM pg_inherits i, pg_class child WHERE i.inhparent = a.attrelid AND child.oid = i.inhrelid
             AND NOT child.relispartition) AS has_children
@@ -629,6 +686,41 @@ END;
 $$;
 COMMENT ON FUNCTION idgen_abandon(regclass, name, text, boolean, interval) IS
 'gives the key column numbers of a sequence again, above every id of idgen: of the sequence that it owns, else as an identity column, always or by default; returns the statements, which dry_run only shows';
+
+CREATE FUNCTION idgen_abandon_all(schema name, "identity" text DEFAULT NULL,
+    dry_run boolean DEFAULT false, lock_timeout interval DEFAULT '500 ms',
+    OUT relation regclass, OUT column_name name, OUT statements text[],
+    OUT refusal text -- why it was left as it is, null if it was not
+) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF schema IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = format('argument "%s" of idgen_abandon_all() is null', 'schema');
+    END IF;
+    FOR relation, column_name IN
+        SELECT i.relation, i.column_name
+        FROM @extschema@.idgen_columns() i JOIN pg_class c ON c.oid = i.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_attribute a ON a.attrelid = i.relation AND a.attname = i.column_name
+        WHERE n.nspname = idgen_abandon_all.schema AND a.attinhcount = 0
+        ORDER BY i.relation::text, i.column_name
+    LOOP
+        BEGIN
+            refusal := NULL;
+            statements := ARRAY(SELECT a FROM @extschema@.idgen_abandon(idgen_abandon_all.relation, idgen_abandon_all.column_name,
+                idgen_abandon_all."identity", idgen_abandon_all.dry_run, idgen_abandon_all.lock_timeout) a);
+        EXCEPTION WHEN OTHERS THEN
+            statements := NULL;
+            refusal := SQLERRM;
+        END;
+        RETURN NEXT;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION idgen_abandon_all(name, text, boolean, interval) IS
+'idgen_abandon() for every column of the schema whose default is idgen_next(), each with its statements or with why it was left as it is';
 
 CREATE FUNCTION idgen_create_partitions(relation regclass, since timestamptz, until timestamptz, every interval)
     RETURNS SETOF regclass

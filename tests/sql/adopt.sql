@@ -151,3 +151,27 @@ CREATE TABLE widened.narrow (id serial PRIMARY KEY);
 SELECT count(*) > 0 AS done FROM idgen_adopt('widened.narrow', 'id', rewrite => true);
 SELECT data_type FROM pg_sequences WHERE schemaname = 'widened' AND sequencename = 'narrow_id_seq';
 DROP SCHEMA widened CASCADE;
+
+-- All of a schema: one refusal stops none of the others.
+CREATE SCHEMA whole;
+CREATE TABLE whole.a (id bigserial PRIMARY KEY);
+CREATE TABLE whole.b (id serial PRIMARY KEY, a bigint REFERENCES whole.a);
+CREATE TABLE whole.c (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+CREATE TABLE whole.d (id bigint PRIMARY KEY);
+SET client_min_messages = warning;
+SELECT relation, column_name, cardinality(statements) AS statements, refusal FROM idgen_adopt_all('whole', dry_run => true);
+SELECT count(*) FROM idgen_columns() WHERE relation::text LIKE 'whole.%';
+SELECT relation, statements IS NOT NULL AS done FROM idgen_adopt_all('whole');
+SELECT relation, statements IS NOT NULL AS done FROM idgen_adopt_all('whole', rewrite => true);
+INSERT INTO whole.b DEFAULT VALUES;
+SELECT relation, column_name, refusal FROM idgen_abandon_all('whole');
+INSERT INTO whole.b DEFAULT VALUES;
+SELECT count(*) FROM idgen_adopt_all('nowhere');
+SELECT idgen_adopt_all(NULL);
+SELECT idgen_abandon_all(NULL);
+SELECT idgen_adopt(NULL, 'id');
+SELECT idgen_adopt('whole.a', NULL);
+SELECT idgen_adopt('whole.a', 'id', dry_run => NULL);
+SELECT idgen_abandon('whole.a', NULL);
+RESET client_min_messages;
+DROP SCHEMA whole CASCADE;
