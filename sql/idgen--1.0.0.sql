@@ -370,6 +370,29 @@ $$;
 COMMENT ON FUNCTION idgen_columns() IS
 'the columns whose default is idgen_next(), each with its generator';
 
+CREATE FUNCTION idgen_suspects(relation regclass,
+    OUT relation regclass, OUT column_name name, OUT type regtype) RETURNS SETOF record
+LANGUAGE sql STABLE STRICT ROWS 5
+SET search_path = pg_catalog, pg_temp
+AS $$
+    -- order_id or orderid of orders; what_id beside what_type may refer to any table; and arrays of such.
+    SELECT a.attrelid::regclass, a.attname, a.atttypid::regtype
+    FROM pg_class k, pg_class c, pg_attribute a
+    WHERE k.oid = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attrelid = c.oid AND a.attnum > 0
+        AND NOT a.attisdropped AND a.attgenerated = ''
+        AND c.relnamespace NOT IN (SELECT n.oid FROM pg_namespace n WHERE n.nspname IN ('pg_catalog', 'information_schema') OR n.nspname ~ '^pg_t')
+        AND a.atttypid IN ('integer'::regtype, 'smallint'::regtype, 'integer[]'::regtype, 'smallint[]'::regtype)
+        AND (lower(replace(a.attname, '_', '')) ~ ('^(.*_)?' || regexp_replace(regexp_replace(replace(lower(k.relname), '_', ''), '(ies|s)$', ''),
+                '([^a-z0-9])', '\\\1', 'g') || '(y|s|ies)?ids?$')
+            OR a.attname ~ '_id$' AND EXISTS (SELECT FROM pg_attribute t
+                WHERE t.attrelid = a.attrelid AND t.attname = regexp_replace(a.attname, '_id$', '_type') AND NOT t.attisdropped))
+        AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = a.attrelid AND a.attnum = ANY (f.conkey))
+        AND NOT (a.attrelid = $1 AND EXISTS (SELECT FROM pg_index x WHERE x.indrelid = $1 AND x.indisprimary AND a.attnum = ANY (x.indkey)))
+    ORDER BY a.attrelid::regclass::text, a.attname;
+$$;
+COMMENT ON FUNCTION idgen_suspects(regclass) IS
+'the columns that ids do not fit in and that, by their names, may refer to the table without a foreign key: of one table, or of any where a type stands beside';
+
 -- The settings of the functions below make what their statements set end with them.
 
 CREATE FUNCTION idgen_adopt(relation regclass, column_name name, generator regclass DEFAULT NULL,
@@ -390,6 +413,7 @@ DECLARE
     widening text[];
     recompiling text[];
     outgrown text[];
+    blocking text[];
     identities text[];
     statements text[];
     statement text;
@@ -453,8 +477,16 @@ BEGIN
         (SELECT array_agg(format('ALTER TABLE %s ALTER COLUMN %I DROP IDENTITY', c.oid::regclass, h.name) ORDER BY c.oid)
             FROM holder h, pg_class c, pg_attribute a
             WHERE h.is_key AND c.oid = h.relation AND NOT c.relispartition
-                AND a.attrelid = c.oid AND a.attname = h.name AND a.attidentity <> '')
-    INTO tree, narrow, narrow_size, widening, recompiling, identities;
+                AND a.attrelid = c.oid AND a.attname = h.name AND a.attidentity <> ''),
+        -- What PostgreSQL changes no type under.
+        (SELECT array_agg(DISTINCT pg_describe_object(d.classid, d.objid, 0))
+            FROM narrow n JOIN pg_attribute a ON a.attrelid = n.relation AND a.attname = n.attname
+                JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = n.relation AND d.refobjsubid = a.attnum
+            WHERE d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass)
+                OR d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger t WHERE t.oid = d.objid AND NOT t.tgisinternal)
+                OR d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef e, pg_attribute g
+                    WHERE e.oid = d.objid AND g.attrelid = e.adrelid AND g.attnum = e.adnum AND g.attgenerated <> ''))
+    INTO tree, narrow, narrow_size, widening, recompiling, identities, blocking;
 
     IF narrow IS NOT NULL AND NOT rewrite THEN
         RAISE datatype_mismatch USING
@@ -462,7 +494,14 @@ BEGIN
             DETAIL = format('To become bigint, %s (%s with partitions and indexes) must be rewritten, '
                 'indexes and foreign keys be made anew, and nobody can read or write meanwhile.',
                 array_to_string(narrow, ', '), pg_size_pretty(narrow_size)),
-            HINT = 'Say rewrite => true to have it done.';
+            HINT = 'Say rewrite => true to have it done.'
+                || coalesce(' Before that, what uses the columns must go: ' || array_to_string(blocking, ', ') || '.', '');
+    ELSIF blocking IS NOT NULL THEN
+        RAISE dependent_objects_still_exist USING
+            MESSAGE = format('column "%s" of table "%s", or one that refers to it, cannot become bigint while other objects use it',
+                column_name, relation),
+            DETAIL = format('These do: %s.', array_to_string(blocking, ', ')),
+            HINT = 'Drop them, call this, and make them again: pg_get_viewdef(), pg_get_triggerdef() and pg_dump tell how.';
     END IF;
 
     -- The sequence that a key keeps, whose numbers would end with the type that it had.
@@ -517,6 +556,26 @@ BEGIN
             HINT = 'idgen_create_partitions() makes partitions for them.';
     END IF;
 
+    FOR found IN
+        SELECT t.tgname AS trigger FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+        -- Before, insert, for each row.
+        WHERE t.tgrelid = key.attrelid AND NOT t.tgisinternal AND t.tgtype & 7 = 7
+            AND p.prosrc ~* ('\mnew\.' || key.attname || '\s*:?=')
+    LOOP
+        RAISE WARNING USING
+            MESSAGE = format('trigger "%s" of table "%s" seems to fill the key itself', found.trigger, relation),
+            HINT = 'Then its values go on to be the keys, and not ids of idgen: change or drop it.';
+    END LOOP;
+    FOR found IN SELECT string_agg(format('%s.%I (%s)', s.relation, s.column_name, s.type), ', ') AS columns
+        FROM @extschema@.idgen_suspects(idgen_adopt.relation) s
+    LOOP
+        IF found.columns IS NOT NULL THEN
+            RAISE WARNING USING
+                MESSAGE = format('columns that ids do not fit in may refer to "%s" without a foreign key', relation),
+                DETAIL = format('By their names: %s.', found.columns),
+                HINT = 'If they do, make them bigint first: they cannot hold the new keys.';
+        END IF;
+    END LOOP;
     IF pg_get_serial_sequence(relation::text, column_name) IS NOT NULL THEN
         RAISE NOTICE USING
             MESSAGE = format('lastval(), currval() and pg_get_serial_sequence() tell nothing of new keys of "%s"', relation),
@@ -798,6 +857,39 @@ $$;
 COMMENT ON FUNCTION idgen_create_partitions(regclass, timestamptz, timestamptz, interval) IS
 'makes the partitions of a table, partitioned by range of an id, for these times, and returns those that were not there yet';
 
+CREATE FUNCTION idgen_drop_partitions(relation regclass, before timestamptz, detach boolean DEFAULT false) RETURNS SETOF text
+LANGUAGE plpgsql VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    bound bigint;
+    old record;
+BEGIN
+    SELECT CASE WHEN i.generator IS NULL THEN @extschema@.idgen_min_id(before) ELSE @extschema@.idgen_min_id(before, i.generator) END INTO bound
+    FROM pg_partitioned_table p JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+        LEFT JOIN @extschema@.idgen_columns() i ON i.relation = p.partrelid AND i.column_name = a.attname
+    WHERE p.partrelid = idgen_drop_partitions.relation AND p.partstrat = 'r' AND p.partnatts = 1 AND a.atttypid = 'bigint'::regtype;
+    IF NOT FOUND THEN
+        RAISE wrong_object_type USING
+            MESSAGE = format('table "%s" is not partitioned by range of one bigint column', relation),
+            HINT = 'It drops what idgen_create_partitions() makes.';
+    END IF;
+    FOR old IN
+        SELECT c.oid::regclass::text AS partition
+        FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid
+        WHERE h.inhparent = idgen_drop_partitions.relation
+            AND substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''(\d+)''\)')::bigint <= bound
+        ORDER BY substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''(\d+)''\)')::bigint
+    LOOP
+        EXECUTE CASE WHEN detach THEN format('ALTER TABLE %s DETACH PARTITION %s', relation, old.partition)
+            ELSE format('DROP TABLE %s', old.partition) END;
+        RETURN NEXT old.partition;
+    END LOOP;
+END;
+$$;
+COMMENT ON FUNCTION idgen_drop_partitions(regclass, timestamptz, boolean) IS
+'drops, or detaches, the partitions of a table, partitioned by range of an id, all of whose ids are older than that, and returns their names';
+
 -- Watching.
 
 CREATE FUNCTION idgen_status(
@@ -1010,6 +1102,12 @@ BEGIN
             CONTINUE; -- dropped meanwhile
         END;
     END LOOP;
+    RETURN QUERY
+        SELECT DISTINCT 'warning', 'column that may refer', format('%s.%I', s.relation, s.column_name),
+            format('By its name it holds keys of %s, which are ids now and do not fit in %s: ALTER TABLE %s ALTER COLUMN %I TYPE bigint.',
+                i.relation, s.type, s.relation, s.column_name)
+        FROM @extschema@.idgen_columns() i, @extschema@.idgen_suspects(i.relation) s
+        ORDER BY 3, 4;
     RETURN QUERY
         SELECT 'warning', 'partitions end', p.relation::text,
             format('From %s on new ids have no partition: SELECT idgen_create_partitions(%L, %L, ...).', p.at, p.relation::text, p.at)

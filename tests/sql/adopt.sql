@@ -175,3 +175,27 @@ SELECT idgen_adopt('whole.a', 'id', dry_run => NULL);
 SELECT idgen_abandon('whole.a', NULL);
 RESET client_min_messages;
 DROP SCHEMA whole CASCADE;
+
+-- What stands in the way of a rewrite is named before anything is locked; what may refer without a foreign key, and what fills
+-- the key, is warned of.
+CREATE SCHEMA used;
+CREATE TABLE used.orders (id serial PRIMARY KEY, n integer GENERATED ALWAYS AS (id * 2) STORED);
+CREATE VIEW used.recent AS SELECT id FROM used.orders;
+CREATE POLICY own ON used.orders USING (id > 0);
+CREATE FUNCTION used.fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := 5; RETURN NEW; END $$;
+CREATE TRIGGER fill BEFORE INSERT ON used.orders FOR EACH ROW WHEN (NEW.id IS NULL) EXECUTE FUNCTION used.fill();
+CREATE TABLE used.lines (order_id integer, orderid bigint, about_id integer, about_type text, order_ids integer[], other_id integer);
+\set SHOW_CONTEXT never
+SELECT idgen_adopt('used.orders', 'id', dry_run => true);
+SELECT idgen_adopt('used.orders', 'id', rewrite => true);
+SELECT idgen_adopt('used.orders', 'id', rewrite => true, dry_run => true);
+DROP VIEW used.recent;
+DROP POLICY own ON used.orders;
+ALTER TABLE used.orders DROP COLUMN n;
+DROP TRIGGER fill ON used.orders;
+CREATE TRIGGER fill BEFORE INSERT ON used.orders FOR EACH ROW EXECUTE FUNCTION used.fill();
+SELECT count(*) > 0 AS done FROM idgen_adopt('used.orders', 'id', rewrite => true);
+SELECT * FROM idgen_suspects('used.orders');
+SELECT finding, object FROM idgen_doctor() WHERE object LIKE 'used.%';
+SET client_min_messages = warning;
+DROP SCHEMA used CASCADE;

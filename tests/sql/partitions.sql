@@ -61,5 +61,11 @@ CREATE TABLE owned (id bigint DEFAULT idgen_next() PRIMARY KEY) PARTITION BY RAN
 ALTER TABLE owned OWNER TO regress_idgen_parts;
 SELECT count(*) FROM idgen_create_partitions('owned', '2026-01-01 00:00+00', '2026-01-03 00:00+00', '1 day');
 SELECT DISTINCT relowner::regrole FROM pg_class WHERE relname LIKE 'owned%' AND relkind IN ('r', 'p');
-DROP TABLE owned;
+-- What is old goes, and nothing else does.
+SELECT idgen_drop_partitions('owned', '2026-01-01 23:59+00');
+SELECT idgen_drop_partitions('owned', '2026-01-02 00:00+00', detach => true);
+SELECT to_regclass('owned_p20260101') IS NOT NULL AS detached;
+SELECT idgen_drop_partitions('owned', 'infinity');
+SELECT idgen_drop_partitions('pg_class', now());
+DROP TABLE owned, owned_p20260101;
 DROP ROLE regress_idgen_parts;
