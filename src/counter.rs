@@ -174,6 +174,8 @@ fn take_block(
     let block = match kept {
         Some(next) if !is_durable(next.record) => with_following(counter, relation, next),
         Some(next) => next,
+        // The worker has just opened the kept one: a block after it would skip it.
+        None if same_file && place.words.limit(layout) > place.words.last() + 1 => return Ok(()),
         // No more than one block, however many a call wants: what it does not use would be lost.
         None => advance(relation.0, counter.max, u64::from(counter.definition.flush_every))?,
     };
