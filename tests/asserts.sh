@@ -7,7 +7,8 @@
 # Ends with 77 where there is no source package, as on a machine whose packages are others.
 set -euo pipefail
 umask 022
-unset DESTDIR MAKEFLAGS PG_CONFIG
+# MAKELEVEL: PostgreSQL's makefiles make the generated headers first only if no other make called them.
+unset DESTDIR MAKEFLAGS MAKELEVEL PG_CONFIG
 
 version=${1:-15}
 home=${IDGEN_HOME:-$([ "$(id -u)" = 0 ] && echo /var/cache/idgen || echo "$HOME/.cache/idgen")}

@@ -2,6 +2,7 @@
 # tests/suites.sh TREE: PostgreSQL's own regression and isolation tests on the server of TREE, which tests/asserts.sh built,
 # with idgen preloaded and without. What differs between the two is compared with tests/suites.txt, where each line is explained.
 set -euo pipefail
+unset MAKEFLAGS MAKELEVEL
 tree=$1
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(mktemp -d /tmp/idgen-suites.XXXXXX)
