@@ -299,7 +299,12 @@ pub fn check_not_in_recovery() -> Result<(), Error> {
 }
 
 /// Sleeps for `time`, without a lock; cancel and terminate end it at once.
+///
+/// What [`Shared::sleep_until_moved`] began ends before: the wake-up of a move that came in this sleep would be taken for
+/// its own, and the next wait for a move would miss it.
 pub fn sleep(time: Micros) {
+    // SAFETY: takes no argument, and may be called when nothing was begun.
+    unsafe { pg_sys::ConditionVariableCancelSleep() };
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: the latch of this process; whoever else waits on it looks at his condition again.
     unsafe {

@@ -180,3 +180,26 @@ fn a_repair_that_timed_out_is_withdrawn() {
     client.batch_execute("SELECT idgen_raise_horizon(now() + '1 hour')").unwrap();
     assert!(one::<bool>(&mut client, "SELECT idgen_timestamp(idgen_next()) > now() + '59 min'"));
 }
+
+#[test]
+fn who_slept_for_a_loan_is_woken_by_the_next_move_all_the_same() {
+    // Ticks so long and narrow, and a lead so short, that calls wait for the horizon and sleep for a loan in turn.
+    let cluster =
+        Cluster::with_idgen("idgen.horizon_lead = '100ms'\nidgen.max_borrow = '100ms'\nidgen.wait_timeout = '60s'");
+    let create = "SELECT idgen_create_generator('g', timestamp_bits => 31, sequence_bits => 1, tick => '50 ms')";
+    cluster.connect("postgres").batch_execute(create).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = cluster.connect("postgres");
+                let began = monotonic();
+                while monotonic() - began < 5 * SECOND {
+                    let since = monotonic();
+                    client.query_one("SELECT idgen_next('g')", &[]).unwrap();
+                    let took = monotonic() - since;
+                    assert!(took < 3 * SECOND, "a call took {} ms", took / 1_000_000);
+                }
+            });
+        }
+    });
+}
