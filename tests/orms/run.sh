@@ -72,19 +72,22 @@ if provide "$home/python" requirements.txt pip_install; then
     export PYTHONPATH=$home/python PYTHONDONTWRITEBYTECODE=1
     try SQLAlchemy python3 with_sqlalchemy.py
     try Django python3 with_django.py
+    try Alembic python3 with_alembic.py
     try "the documents' Python" python3 with_documents.py
 else
-    echo "SQLAlchemy, Django, the documents' Python: skipped, pip cannot install them here"
+    echo "SQLAlchemy, Django, Alembic, the documents' Python: skipped, pip cannot install them here"
 fi
 
-cp package.json ./*.js "$home/node/"
+cp -r package.json ./*.js drizzle-kit "$home/node/"
 if ! command -v npm >/dev/null; then
-    echo "Knex, Drizzle: skipped, no npm here"
+    echo "Knex, Drizzle, drizzle-kit, TypeORM: skipped, no npm here"
 elif provide "$home/node" package.json npm_install; then
     try Knex node "$home/node/with_knex.js"
     try Drizzle node "$home/node/with_drizzle.js"
+    try TypeORM node "$home/node/with_typeorm.js"
+    try drizzle-kit env -C "$home/node" "$PWD/with_drizzle_kit.sh"
 else
-    echo "Knex, Drizzle: skipped, npm cannot install them here"
+    echo "Knex, Drizzle, drizzle-kit, TypeORM: skipped, npm cannot install them here"
 fi
 
 export CARGO_TARGET_DIR=$home/rust
