@@ -6,6 +6,7 @@ use crate::{
     machine_clock,
     mechanism::{Micros, SECOND},
     process::Waiter,
+    wait_event::Wait,
 };
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
@@ -61,7 +62,7 @@ fn ask(text: &CStr) -> Result<Vec<Option<String>>, String> {
 fn ask_host(hosts: &Hosts, host: usize) -> Result<Vec<Option<String>>, String> {
     let deadline = machine_clock::boot() + PATIENCE;
     let mut connection = Connection::start(hosts, host)?;
-    let (mut progress, mut waiter) = (Progress::Writing, Waiter::new());
+    let (mut progress, mut waiter) = (Progress::Writing, Waiter::new(Wait::Answer));
     loop {
         let left = deadline - machine_clock::boot();
         if left <= 0 {

@@ -11,6 +11,7 @@ use crate::{
     protocol::grants::{self, Incarnation, Limits, Refusal, Row},
     register, settings,
     shmem::{self, Shared},
+    wait_event::Wait,
 };
 use pgrx::{
     datum::DatumWithOid,
@@ -175,7 +176,7 @@ pub fn wait_until_durable(shared: &Shared, record: pg_sys::XLogRecPtr) -> Result
         if machine_clock::boot() >= deadline {
             return Err(Error::HorizonTimeout);
         }
-        generator::sleep(1_000);
+        generator::sleep(1_000, Wait::Durable);
     }
     Ok(())
 }

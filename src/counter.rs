@@ -23,6 +23,7 @@ use crate::{
     places::Next,
     register, settings,
     shmem::Shared,
+    wait_event::Wait,
 };
 use pgrx::prelude::*;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -94,7 +95,7 @@ fn wait_until(deadline: Micros, late: impl Fn() -> Error) -> Result<(), Error> {
     if machine_clock::boot() >= deadline {
         return Err(late());
     }
-    sleep(LOOK);
+    sleep(LOOK, Wait::Block);
     Ok(())
 }
 
@@ -151,7 +152,7 @@ fn take_leased(shared: &Shared, counter: &Generator, deadline: Micros) -> Result
                 return Err(shared.member.error(shared).map_or(Error::AuthorityTimeout, Error::AuthorityAway));
             }
             shared.member.wake_if_idle();
-            shared.sleep_until_moved(left);
+            shared.sleep_until_moved(left, Wait::Block);
             shared.end_sleep();
         }
     }
@@ -186,7 +187,7 @@ fn take_block(
         if machine_clock::boot() >= deadline {
             return Err(Error::BlockTimeout("its block to be on disk, or on the synchronous standby"));
         }
-        sleep(1_000);
+        sleep(1_000, Wait::Durable);
     }
     // The worker may have opened it meanwhile.
     if shared.take_next(place).is_none() {

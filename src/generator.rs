@@ -14,7 +14,9 @@ use crate::{
     },
     settings,
     shmem::{self, Shared},
-    state, strict, worker,
+    state, strict,
+    wait_event::{Wait, event},
+    worker,
 };
 use pgrx::{PgSqlErrorCode, prelude::*};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -247,7 +249,7 @@ fn take_waiting(
                         return Err(Error::LoanTooLong { due: now + time });
                     }
                     count_once(&mut slept, &shared.loan_sleeps);
-                    sleep(time);
+                    sleep(time, Wait::Loan);
                     shared.state.slept.fetch_add(machine_clock::boot() - boot, Relaxed);
                 }
             }
@@ -298,17 +300,17 @@ pub fn check_not_in_recovery() -> Result<(), Error> {
     if unsafe { pg_sys::RecoveryInProgress() } { Err(Error::InRecovery) } else { Ok(()) }
 }
 
-/// Sleeps for `time`, without a lock; cancel and terminate end it at once.
+/// Sleeps for `time`, without a lock, shown as `wait`; cancel and terminate end it at once.
 ///
 /// What [`Shared::sleep_until_moved`] began ends before: the wake-up of a move that came in this sleep would be taken for
 /// its own, and the next wait for a move would miss it.
-pub fn sleep(time: Micros) {
+pub fn sleep(time: Micros, wait: Wait) {
     // SAFETY: takes no argument, and may be called when nothing was begun.
     unsafe { pg_sys::ConditionVariableCancelSleep() };
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: the latch of this process; whoever else waits on it looks at his condition again.
     unsafe {
-        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, time / 1000 + 1, pg_sys::PG_WAIT_EXTENSION);
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, time / 1000 + 1, event(wait));
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     pgrx::check_for_interrupts!();

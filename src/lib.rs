@@ -17,7 +17,7 @@
 //!     ^                                                   register: the horizon on disk and on the standbys
 //!     |
 //! member        the connection to the authority: machine ids (grant), strict ids (strict), blocks (blocks)
-//! peers         gossip with other servers                         process, libpq: how both work
+//! peers         gossip with other servers                         process, libpq: how both work      wait_event: what waits are called
 //!     |
 //! protocol      what servers say to each other: every decision, without PostgreSQL
 //!     |
@@ -52,6 +52,7 @@ mod settings;
 mod shmem;
 mod state;
 mod strict;
+mod wait_event;
 mod worker;
 
 use pgrx::{pg_sys::panic::ErrorReport, prelude::*};

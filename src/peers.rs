@@ -20,6 +20,7 @@ use crate::{
     },
     settings,
     shmem::{self, Shared, Text},
+    wait_event::Wait,
 };
 use pgrx::{pg_sys, prelude::*};
 use std::{
@@ -315,7 +316,7 @@ fn run(shared: &'static Shared) -> i32 {
     let mut peers: Vec<Peer> = Vec::new();
     let mut gossip: Option<Gossip> = None;
     let mut round_at = machine_clock::boot();
-    let mut waiter = Waiter::new();
+    let mut waiter = Waiter::new(Wait::Work);
     shared.gossip.take_over.put_back();
     loop {
         let texts = settings::peers();

@@ -5,6 +5,7 @@ use crate::{
     libpq::{Connection, Progress},
     mechanism::Micros,
     shmem,
+    wait_event::{Wait, event},
 };
 use pgrx::{
     bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags},
@@ -12,6 +13,7 @@ use pgrx::{
     prelude::*,
 };
 use std::{
+    ffi::CString,
     ptr,
     sync::atomic::{AtomicBool, AtomicI32, Ordering::*},
     time::Duration,
@@ -98,6 +100,13 @@ pub fn reload() {
     unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
 }
 
+/// Shows what the process does, or what is in its way, in its title.
+pub fn show(doing: &str) {
+    let doing = CString::new(doing).unwrap_or_default();
+    // SAFETY: a text that ends with a zero, which is copied.
+    unsafe { pg_sys::set_ps_display(doing.as_ptr()) };
+}
+
 /// Keeps what the kernel was told to watch, while that stays the same.
 pub struct Waiter {
     set: *mut pg_sys::WaitEventSet,
@@ -105,6 +114,8 @@ pub struct Waiter {
     watched: Option<(u64, i32)>,
     /// Whether the connection can be read.
     pub readable: bool,
+    /// What it is shown as.
+    wait: Wait,
 }
 
 impl Drop for Waiter {
@@ -117,8 +128,8 @@ impl Drop for Waiter {
 }
 
 impl Waiter {
-    pub fn new() -> Self {
-        Waiter { set: ptr::null_mut(), watched: None, readable: false }
+    pub fn new(wait: Wait) -> Self {
+        Waiter { set: ptr::null_mut(), watched: None, readable: false, wait }
     }
 
     /// Of a worker: as [`Waiter::wait_for`], and reloads the settings if that is asked for. False: the process is to end.
@@ -156,7 +167,7 @@ impl Waiter {
                 ((timeout + 999) / 1000) as _,
                 occurred.as_mut_ptr(),
                 occurred.len() as i32,
-                pg_sys::PG_WAIT_EXTENSION,
+                event(self.wait),
             );
             self.readable = !settled || occurred[..count as usize].iter().any(|event| event.events & read != 0);
             pg_sys::ResetLatch(pg_sys::MyLatch);

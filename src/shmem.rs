@@ -19,6 +19,7 @@ use crate::{
     settings,
     state::State,
     strict::Slot,
+    wait_event::{Wait, event},
 };
 use pgrx::{pg_sys::panic::ErrorReport, prelude::*};
 use std::{
@@ -485,13 +486,13 @@ impl Shared {
         self.repair.put_back();
     }
 
-    /// Sleeps until the next move or for `timeout`, whichever is first; a spurious return is possible. Raises if the
+    /// Sleeps until the next move or for `timeout`, whichever is first, shown as `wait`; a spurious return is possible. Raises if the
     /// session is cancelled or terminated.
-    pub fn sleep_until_moved(&self, timeout: Micros) {
+    pub fn sleep_until_moved(&self, timeout: Micros, wait: Wait) {
         // SAFETY: initialized in `new`; called by processes that have a PGPROC.
         unsafe {
             let milliseconds = timeout / 1000 + 1;
-            pg_sys::ConditionVariableTimedSleep(self.moved.get(), milliseconds, pg_sys::PG_WAIT_EXTENSION);
+            pg_sys::ConditionVariableTimedSleep(self.moved.get(), milliseconds, event(wait));
         }
     }
 

@@ -6,6 +6,7 @@ use crate::{
     generator::check_can_be_served,
     machine_clock,
     mechanism::{Micros, SECOND, layout::SERVER},
+    process,
     shmem::{Shared, Text},
 };
 use pgrx::{log, pg_sys};
@@ -66,13 +67,14 @@ fn in_the_way(shared: &Shared, waits_for_standby: bool) -> Option<String> {
     }
 }
 
-/// Worker only: says in the log when ids begin, stop and go on.
+/// Worker only: says in its title whether ids are given, and in the log when they begin, stop and go on.
 pub fn report(shared: &Shared, waits_for_standby: bool) {
     let state = &shared.state;
     if shared.started() == 0 && !waits_for_standby {
         return;
     }
     let why = in_the_way(shared, waits_for_standby);
+    process::show(&why.as_ref().map_or("gives ids".into(), |why| format!("no ids: {why}")));
     let now = machine_clock::both().wall;
     let before = shared.locked(pg_sys::LWLockMode::LW_SHARED, || state.why.get());
     if why == before && (why.is_some() || state.begun.load(Relaxed) != 0) {

@@ -19,6 +19,7 @@ use crate::{
     protocol::tickets::{self, Ticket},
     settings,
     shmem::{self, Shared},
+    wait_event::{Wait, event},
 };
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
@@ -124,7 +125,7 @@ pub fn take(shared: &Shared, generator: u32, want: u64) -> Result<Run, Error> {
         let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
         // SAFETY: the latch of this process; whoever else waits on it looks at his condition again.
         unsafe {
-            pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, left / 1000 + 1, pg_sys::PG_WAIT_EXTENSION);
+            pg_sys::WaitLatch(pg_sys::MyLatch, events as i32, left / 1000 + 1, event(Wait::Answer));
             pg_sys::ResetLatch(pg_sys::MyLatch);
         }
         pgrx::check_for_interrupts!();

@@ -20,6 +20,7 @@ use crate::{
     register, settings,
     shmem::{self, Repair, Shared},
     state,
+    wait_event::Wait,
 };
 use pgrx::{
     PgTryBuilder,
@@ -86,7 +87,7 @@ pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Opt
             });
         }
         let began = machine_clock::boot();
-        shared.sleep_until_moved(left);
+        shared.sleep_until_moved(left, Wait::Horizon);
         left -= machine_clock::boot() - began;
     };
     shared.end_sleep();

@@ -6,13 +6,14 @@ use crate::{
     libpq::{Answer, Connection, Hosts, Progress},
     machine_clock,
     mechanism::{Micros, SECOND},
-    process::Waiter,
+    process::{self, Waiter},
     protocol::{
         grants::{Ask, Change, Incarnation, Member, Row},
         tickets::{Run, Tickets},
     },
     settings,
     shmem::Shared,
+    wait_event::Wait,
 };
 use pgrx::{log, pg_sys};
 use std::{
@@ -90,7 +91,7 @@ impl Link {
             tickets: Tickets::default(),
             generations: vec![0; shared.slots().len()],
             blocks: blocks::Leases::default(),
-            waiter: Waiter::new(),
+            waiter: Waiter::new(Wait::Work),
         }
     }
 
@@ -378,6 +379,7 @@ impl Link {
 
     /// Says what is wrong, once.
     fn complain(&self, why: &str) {
+        process::show(why);
         let member = &self.shared.member;
         let (before, after) = self.shared.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || {
             let before = member.error.get();

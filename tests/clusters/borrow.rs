@@ -48,7 +48,8 @@ fn ended_by(cluster: &Cluster, end: &str) -> Option<SqlState> {
     client.batch_execute("SET idgen.wait_timeout = '10min'").unwrap();
     let pid: i32 = one(&mut client, "SELECT pg_backend_pid()");
     let waiting = thread::spawn(move || client.query(NEXT, &[]).err());
-    let activity = format!("SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'Extension'");
+    let event = Cluster::wait_event("IdgenLoan");
+    let activity = format!("SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = {pid} AND wait_event = '{event}'");
     wait_until("the call waits", || cluster.one(&activity));
     assert!(cluster.one::<bool>(&format!("SELECT {end}({pid})")));
     let since = monotonic();
@@ -93,7 +94,9 @@ fn who_is_cancelled_while_waiting_leaves_the_others_going_on() {
     let mut client = cluster.connect("postgres");
     for _ in 0..50 {
         client
-            .batch_execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'Extension' LIMIT 1")
+            .batch_execute(
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Extension' LIMIT 1",
+            )
             .unwrap();
         load.flow(10);
     }

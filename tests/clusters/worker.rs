@@ -2,7 +2,7 @@
 
 use crate::harness::checker::{check, time_of};
 use crate::harness::clock::{SECOND, monotonic};
-use crate::harness::cluster::{Cluster, assert_refused, one, signal};
+use crate::harness::cluster::{Cluster, Mode, assert_refused, one, signal};
 use crate::harness::history::History;
 use crate::harness::load::Load;
 use crate::harness::wait_until;
@@ -61,8 +61,9 @@ fn who_waits_for_the_horizon_is_woken_at_once_when_it_moves() {
     let worker = cluster.signal_child("idgen horizon", libc::SIGSTOP);
     let history = History::new();
     let load = Load::start(&cluster, &history, "a", 4, NEXT);
-    let waiting = "SELECT count(*) = 4 FROM pg_stat_activity WHERE wait_event = 'Extension'";
-    wait_until("all sessions wait", || cluster.one(waiting));
+    let event = Cluster::wait_event("IdgenHorizon");
+    let waiting = format!("SELECT count(*) = 4 FROM pg_stat_activity WHERE wait_event = '{event}'");
+    wait_until("all sessions wait", || cluster.one(&waiting));
     signal(worker, libc::SIGCONT);
     let since = monotonic();
     load.flow(100);
@@ -86,6 +87,16 @@ fn cancel_ends_a_call_that_waits_for_the_horizon_at_once() {
     assert!(monotonic() - began < SECOND, "the call ended late");
     signal(worker, libc::SIGCONT);
     wait_until("ids go on", || client.query_one(NEXT, &[]).is_ok());
+}
+
+#[test]
+fn its_title_says_whether_ids_are_given_and_what_is_in_the_way() {
+    let mut cluster = Cluster::with_idgen("");
+    wait_until("it says so", || cluster.child("idgen horizon gives ids").is_some());
+    cluster.configure("idgen.machine_id = -1");
+    cluster.stop(Mode::Fast);
+    cluster.start();
+    wait_until("it says why not", || cluster.child("idgen horizon no ids: the machine id is not set").is_some());
 }
 
 /// With wal_level minimal PostgreSQL itself writes nothing when idle either.

@@ -133,6 +133,11 @@ impl Cluster {
         run(backup.arg(&origin.dir).arg("-D").arg(self.data()));
     }
 
+    /// What pg_stat_activity calls a wait of idgen: PostgreSQL knows no names of extensions' waits before 17.
+    pub fn wait_event(name: &str) -> &str {
+        if Cluster::version() >= 17 { name } else { "Extension" }
+    }
+
     /// PostgreSQL's major version.
     pub fn version() -> u32 {
         let output = program("postgres").arg("--version").output().unwrap();
