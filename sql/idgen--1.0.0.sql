@@ -781,7 +781,9 @@ $$;
 COMMENT ON FUNCTION idgen_abandon_all(name, text, boolean, interval) IS
 'idgen_abandon() for every column of the schema whose default is idgen_next(), each with its statements or with why it was left as it is';
 
-CREATE FUNCTION idgen_create_partitions(relation regclass, since timestamptz, until timestamptz, every interval)
+-- Times are of any type that says one, so that a date without a zone does not become the session's midnight on the way in.
+
+CREATE FUNCTION idgen_create_partitions(relation regclass, since anycompatible, until anycompatible, every interval)
     RETURNS SETOF regclass
 LANGUAGE plpgsql VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
@@ -794,6 +796,8 @@ DECLARE
     parent name;
     owner regrole;
     schema regnamespace;
+    since timestamptz := since::text::timestamptz;
+    until timestamptz := until::text::timestamptz;
     lower timestamptz := since;
     upper timestamptz;
     first bigint;
@@ -854,14 +858,16 @@ BEGIN
     END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION idgen_create_partitions(regclass, timestamptz, timestamptz, interval) IS
-'makes the partitions of a table, partitioned by range of an id, for these times, and returns those that were not there yet';
+COMMENT ON FUNCTION idgen_create_partitions(regclass, anycompatible, anycompatible, interval) IS
+'makes the partitions of a table, partitioned by range of an id, for these times, and returns those that were not there yet; a time without a zone is UTC''s';
 
-CREATE FUNCTION idgen_drop_partitions(relation regclass, before timestamptz, detach boolean DEFAULT false) RETURNS SETOF text
+CREATE FUNCTION idgen_drop_partitions(relation regclass, before anycompatible, detach boolean DEFAULT false) RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
 AS $$
 DECLARE
+    before timestamptz := before::text::timestamptz;
     bound bigint;
     old record;
 BEGIN
@@ -887,7 +893,7 @@ BEGIN
     END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION idgen_drop_partitions(regclass, timestamptz, boolean) IS
+COMMENT ON FUNCTION idgen_drop_partitions(regclass, anycompatible, boolean) IS
 'drops, or detaches, the partitions of a table, partitioned by range of an id, all of whose ids are older than that, and returns their names';
 
 -- Watching.

@@ -41,7 +41,19 @@ SELECT idgen_create_partitions('"Click"', '2026-03-01 00:00+00', '2026-03-01 11:
 INSERT INTO "Click" VALUES (idgen_min_id('2026-03-01 06:00+00', 'sony')), (idgen_min_id('2026-03-01 06:00+00', 'sony') - 1);
 SELECT tableoid::regclass FROM "Click" ORDER BY id;
 
+-- A time without a zone is UTC's, whatever the session's zone; one with a zone, or of a type with one, is what it says.
+CREATE TABLE dated (id bigint DEFAULT idgen_next()) PARTITION BY RANGE (id);
+SELECT idgen_create_partitions('dated', '2026-01-01', '2026-01-02', '1 day');
+SELECT idgen_create_partitions('dated', date '2026-01-02', date '2026-01-03', '1 day');
+SELECT idgen_create_partitions('dated', timestamp '2026-01-03', timestamp '2026-01-04', '1 day');
+SELECT idgen_create_partitions('dated', timestamptz '2026-01-04 05:30', timestamptz '2026-01-05 05:30', '1 day');
+SELECT idgen_create_partitions('dated', '2026-01-05 05:30+05:30', '2026-01-06', '1 day');
+SELECT idgen_drop_partitions('dated', '2026-01-02');
+SELECT idgen_drop_partitions('dated', date '2026-01-03');
+SELECT idgen_drop_partitions('dated', timestamptz '2026-01-04 05:30');
+
 -- Refused.
+SELECT idgen_create_partitions('dated', 1, 2, '1 day');
 CREATE TABLE listed (id bigint) PARTITION BY LIST (id);
 SELECT idgen_create_partitions('listed', '2026-01-01', '2026-02-01', '1 day');
 SELECT idgen_create_partitions('event', '2026-02-01 00:00+00', '2026-01-01 00:00+00', '1 day');
