@@ -113,7 +113,7 @@ fn look_ahead(shared: &Shared, counter: &Generator) {
     let Some(relation) = Locked::try_new(counter.sequence) else { return };
     if counter.place.next().is_none()
         && counter.place.file.load(Relaxed) == counter.file
-        && let Ok(next) = advance(relation.0, counter.max, u64::from(counter.definition.flush_every))
+        && let Ok(next) = next_block(counter, &relation)
     {
         shared.keep_next(counter.place, next);
         shared.want_flush();
@@ -125,7 +125,7 @@ pub fn lease(shared: &Shared, counter: &Generator, size: u64) -> Result<Next, Er
     let deadline = deadline();
     loop {
         if let Some(relation) = Locked::try_new(counter.sequence) {
-            let block = advance(relation.0, counter.max, size)?;
+            let block = advance(relation.0, counter.max, size, |_| Ok(()))?;
             drop(relation);
             faults::point("lease:logged");
             book::wait_until_durable(shared, block.record)?;
@@ -178,7 +178,7 @@ fn take_block(
         // The worker has just opened the kept one: a block after it would skip it.
         None if same_file && place.words.limit(layout) > place.words.last() + 1 => return Ok(()),
         // No more than one block, however many a call wants: what it does not use would be lost.
-        None => advance(relation.0, counter.max, u64::from(counter.definition.flush_every))?,
+        None => next_block(counter, relation)?,
     };
     // Whatever ends the wait, the block stays for who needs it next.
     shared.keep_next(place, block);
@@ -213,14 +213,33 @@ fn take_block(
 /// Who needs a block before it is durable is faster than the disk, and waits for two at once: `next` and the one after
 /// it, unless it is two already, or others have moved the sequence between them.
 fn with_following(counter: &Generator, relation: &Locked, next: Next) -> Next {
-    let size = u64::from(counter.definition.flush_every);
-    if next.limit - next.first > size {
+    if next.limit - next.first > u64::from(counter.definition.flush_every) {
         return next;
     }
-    match advance(relation.0, counter.max, size) {
+    match next_block(counter, relation) {
         Ok(following) if following.first == next.limit => Next { first: next.first, ..following },
         _ => next,
     }
+}
+
+/// The block that comes next in the sequence, logged.
+fn next_block(counter: &Generator, relation: &Locked) -> Result<Next, Error> {
+    advance(relation.0, counter.max, u64::from(counter.definition.flush_every), |first| check_is_count(counter, first))
+}
+
+/// Refuses to go on after an id. "Reset the sequence to the highest key", as tools do it, sets a counter with machine bits
+/// to a multiple of where it is: a few times, and it is used up. What is taken for one: far from where this server left the
+/// sequence stands an id that it gave out.
+fn check_is_count(counter: &Generator, first: u64) -> Result<(), Error> {
+    let (words, layout) = (&counter.place.words, &counter.definition.layout);
+    let id = first - 1;
+    let (count, machine) = (layout.stamp_of(id), layout.machine_of(id));
+    let went_to = counter.place.went_to(counter.file);
+    let far = id / 2 > words.limit(layout).max(went_to);
+    if layout.max_machine() != 0 && far && (1..=went_to).contains(&count) && machine == words.machine(layout) {
+        return Err(Error::SetToAnId { id, count });
+    }
+    Ok(())
 }
 
 /// A sequence, opened and locked for a new block.
@@ -259,9 +278,14 @@ struct SequenceData {
 }
 
 /// Moves `relation`, a sequence, up by `size` values, but not beyond `max`, and logs that. No record: the sequence is new in
-/// this transaction and goes to disk with its file. Under the extension lock no other heavyweight lock may be taken, which
+/// this transaction and goes to disk with its file. `check` is told where it would begin. Under the extension lock no other heavyweight lock may be taken, which
 /// a look into the catalog could need.
-fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<Next, Error> {
+fn advance(
+    relation: pg_sys::Relation,
+    max: u64,
+    size: u64,
+    check: impl FnOnce(u64) -> Result<(), Error>,
+) -> Result<Next, Error> {
     // SAFETY: the sequence is open and locked. The page is changed as commands/sequence.c does it: buffer locked, in a
     // critical section, marked dirty before the record is inserted, its LSN set after. Nothing in the section can
     // raise but into the PANIC that PostgreSQL means by it. Guarded calls of pgrx leave the section as it is.
@@ -274,9 +298,16 @@ fn advance(relation: pg_sys::Relation, max: u64, size: u64) -> Result<Next, Erro
         // After the last of all numbers there is none.
         let first = (*data).last_value.checked_add(i64::from((*data).is_called)).unwrap_or(i64::MAX);
         let exhausted = (*data).is_called && (*data).last_value >= max as i64;
-        if first < 1 || exhausted || first as u64 > max {
+        let checked = if first < 1 {
+            Err(Error::NotACounter)
+        } else if exhausted || first as u64 > max {
+            Err(Error::CounterExhausted)
+        } else {
+            check(first as u64)
+        };
+        if let Err(error) = checked {
             pg_sys::UnlockReleaseBuffer(buffer);
-            return Err(if first < 1 { Error::NotACounter } else { Error::CounterExhausted });
+            return Err(error);
         }
         let first = first as u64;
         let last = first.saturating_add(size - 1).min(max);

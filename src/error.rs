@@ -92,6 +92,11 @@ pub enum Error {
     /// A counter's sequence was altered into what it cannot be.
     NotACounter,
     CounterExhausted,
+    /// A counter's sequence was set to one of its ids, with this count.
+    SetToAnId {
+        id: u64,
+        count: u64,
+    },
     /// A counter got no block in time, and what it waited for.
     BlockTimeout(&'static str),
     /// The ids of this generator tell no time.
@@ -352,6 +357,15 @@ impl Error {
                 report(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED, "the counter has no more values".into())
                     .set_hint("A generator with more counter bits, or a higher MAXVALUE of its sequence, is needed.")
             }
+            Error::SetToAnId { id, count } => report(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the counter's sequence was set to an id, not to a count".into(),
+            )
+            .set_detail(format!("It stands at {id}, which is the id of the count {count}."))
+            .set_hint(format!(
+                "setval() to the highest count, {count} if that was the highest id, goes on after it; if {id} is meant as \
+                 a count, set it one higher."
+            )),
             Error::BlockTimeout(what) => {
                 report(ERRCODE_CANNOT_CONNECT_NOW, "the counter got no block of values in time".into())
                     .set_detail(format!("No value was given out. It waited for {what}."))

@@ -105,6 +105,11 @@ impl Words {
         layout.stamp_of(self.bound.load(Ordering::Acquire))
     }
 
+    /// The machine id in force; 0 when closed.
+    pub fn machine(&self, layout: &Layout) -> u64 {
+        layout.machine_of(self.bound.load(Ordering::Acquire))
+    }
+
     /// Sees to it that no stamp up to `stamp` is given any more. Before a bound is opened.
     pub fn raise(&self, stamp: u64) {
         self.last.fetch_max(stamp, Ordering::AcqRel);

@@ -275,6 +275,37 @@ fn what_the_owner_does_to_a_counter_holds_for_sessions_that_have_used_it() {
     assert_eq!(one::<i64>(&mut user, insert), 1);
 }
 
+/// As fixtures are loaded: a few times, and the counter would be at its end.
+#[test]
+fn a_counter_that_is_set_to_the_highest_key_does_not_take_it_for_a_count() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    create(&mut client, "c", "'counter', flush_every => 10");
+    client
+        .batch_execute(
+            "CREATE TABLE t (id bigint DEFAULT idgen_next('c')); INSERT INTO t SELECT FROM generate_series(1, 95)",
+        )
+        .unwrap();
+    for reset in ["setval('c', max(id))", "setval('c', max(id) + 1, false)"] {
+        client.batch_execute(&format!("SELECT {reset} FROM t")).unwrap();
+        let id: i64 = one(&mut client, "SELECT max(id) FROM t");
+        let (error, given) = (0..)
+            .find_map(|given| client.query_one("SELECT idgen_next('c')", &[]).err().map(|error| (error, given)))
+            .unwrap();
+        assert!(given <= 20, "{given} values of blocks that were taken before");
+        let error = error.as_db_error().unwrap();
+        assert_eq!(error.code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
+        assert!(
+            error.detail().unwrap().contains(&format!("It stands at {id}, which is the id of the count {}", id >> 10))
+        );
+
+        // What the hint says, and that it may be meant.
+        client.batch_execute(&format!("SELECT setval('c', {})", id + 1)).unwrap();
+        assert_eq!(value(&mut client, "c"), id + 2);
+        client.batch_execute("ALTER SEQUENCE c RESTART 200; INSERT INTO t SELECT FROM generate_series(1, 25)").unwrap();
+    }
+}
+
 #[test]
 fn a_drop_takes_a_generator_away_for_good_only_when_it_is_committed() {
     let cluster = Cluster::with_idgen("");
