@@ -397,7 +397,7 @@ COMMENT ON FUNCTION idgen_suspects(regclass) IS
 
 CREATE FUNCTION idgen_adopt(relation regclass, column_name name, generator regclass DEFAULT NULL,
     dry_run boolean DEFAULT false, rewrite boolean DEFAULT false,
-    lock_timeout interval DEFAULT '500 ms') RETURNS SETOF text
+    lock_timeout interval DEFAULT '500 ms', along regclass[] DEFAULT '{}') RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = 0
@@ -414,13 +414,15 @@ DECLARE
     recompiling text[];
     outgrown text[];
     blocking text[];
+    dropping text[];
+    restoring text[];
     identities text[];
     statements text[];
     statement text;
     found record;
 BEGIN
-    IF relation IS NULL OR column_name IS NULL OR dry_run IS NULL OR rewrite IS NULL OR lock_timeout IS NULL THEN
-        RAISE null_value_not_allowed USING MESSAGE = format('argument "%s" of idgen_adopt() is null', CASE WHEN relation IS NULL THEN 'relation' WHEN column_name IS NULL THEN 'column_name' WHEN dry_run IS NULL THEN 'dry_run' WHEN rewrite IS NULL THEN 'rewrite' WHEN lock_timeout IS NULL THEN 'lock_timeout' END);
+    IF relation IS NULL OR column_name IS NULL OR dry_run IS NULL OR rewrite IS NULL OR lock_timeout IS NULL OR along IS NULL THEN
+        RAISE null_value_not_allowed USING MESSAGE = format('argument "%s" of idgen_adopt() is null', CASE WHEN relation IS NULL THEN 'relation' WHEN column_name IS NULL THEN 'column_name' WHEN dry_run IS NULL THEN 'dry_run' WHEN rewrite IS NULL THEN 'rewrite' WHEN lock_timeout IS NULL THEN 'lock_timeout' ELSE 'along' END);
     END IF;
     SELECT a.* INTO key FROM pg_attribute a
     WHERE a.attrelid = idgen_adopt.relation AND a.attname = idgen_adopt.column_name AND a.attnum > 0;
@@ -444,11 +446,17 @@ BEGIN
     END IF;
     PERFORM @extschema@.idgen_definition(generator);
 
-    -- Ids are held by the key, also in partitions and children, and by whatever refers to it, however far.
-    WITH RECURSIVE holder(relation, name, is_key) AS (
-            SELECT key.attrelid, key.attname, true
+    -- Ids are held by the key, also in partitions and children, and by whatever refers to it, however far. What will hold those of
+    -- the keys that come along is made wide in the same pass, where a table must be rewritten anyway.
+    WITH RECURSIVE holder(relation, name, is_key, is_along) AS (
+        (
+            SELECT key.attrelid, key.attname, true, false
+            UNION ALL
+            SELECT x.indrelid, a.attname, true, true FROM pg_index x, pg_attribute a
+            WHERE x.indrelid = ANY (along) AND x.indisprimary AND x.indnatts = 1 AND a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+        )
         UNION
-            SELECT n.* FROM holder h, LATERAL (
+            SELECT n.*, h.is_along FROM holder h, LATERAL (
                 SELECT i.inhrelid, h.name, h.is_key FROM pg_inherits i WHERE i.inhparent = h.relation
                 UNION ALL
                 SELECT c.conrelid, referring.attname, false
@@ -457,15 +465,66 @@ BEGIN
                 WHERE c.contype = 'f' AND c.confrelid = h.relation AND referred.attname = h.name
                     AND referred.attrelid = c.confrelid AND referred.attnum = pair.referred
                     AND referring.attrelid = c.conrelid AND referring.attnum = pair.referring) n
-    ), narrow AS (
-        SELECT h.relation, a.attname, a.attinhcount = 0 AS is_own FROM holder h, pg_attribute a
+    ), all_narrow AS (
+        SELECT h.relation, a.attname, a.attnum, a.attinhcount = 0 AS is_own, bool_and(h.is_along) AS is_along
+        FROM holder h, pg_attribute a
         WHERE a.attrelid = h.relation AND a.attname = h.name AND a.atttypid IN ('integer'::regtype, 'smallint'::regtype)
+        GROUP BY 1, 2, 3, 4
+    ), in_use AS (
+        -- By what PostgreSQL changes no type under.
+        SELECT n.relation, n.attname, n.is_along, d.classid, d.objid
+        FROM all_narrow n JOIN pg_depend d
+            ON d.refclassid = 'pg_class'::regclass AND d.refobjid = n.relation AND d.refobjsubid = n.attnum
+        WHERE d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass)
+            OR d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger t WHERE t.oid = d.objid AND NOT t.tgisinternal)
+            OR d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef e, pg_attribute g
+                WHERE e.oid = d.objid AND g.attrelid = e.adrelid AND g.attnum = e.adnum AND g.attgenerated <> '')
+        UNION ALL
+        -- The column of a partition key depends on its table.
+        SELECT n.relation, n.attname, n.is_along, d.refclassid, d.refobjid
+        FROM all_narrow n JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = n.relation AND d.objsubid = n.attnum
+            AND d.refclassid = d.classid AND d.refobjid = d.objid AND d.refobjsubid = 0
+    ), restorable(classid, objid, drop, restore) AS (
+        -- What can be made again exactly as it was: a trigger goes and comes with those of the partitions.
+        SELECT 'pg_trigger'::regclass::oid, coalesce(clone.oid, t.oid), format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass),
+            ARRAY[pg_get_triggerdef(t.oid),
+                format('ALTER TABLE %s ' || CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' END
+                    || ' TRIGGER %I', t.tgrelid::regclass, t.tgname),
+                format('COMMENT ON TRIGGER %I ON %s IS ', t.tgname, t.tgrelid::regclass) || quote_literal(obj_description(t.oid, 'pg_trigger'))]
+        FROM pg_trigger t LEFT JOIN pg_partition_tree(t.tgrelid) p ON true
+            LEFT JOIN pg_trigger clone ON clone.tgrelid = p.relid AND clone.tgname = t.tgname
+        WHERE t.oid IN (SELECT objid FROM in_use) AND t.tgparentid = 0
+            AND NOT EXISTS (SELECT FROM pg_partition_tree(t.tgrelid) q, pg_trigger o
+                WHERE o.tgrelid = q.relid AND o.tgname = t.tgname AND o.tgenabled <> t.tgenabled)
+            AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_trigger'::regclass AND x.objid = t.oid AND x.deptype = 'x')
+        UNION ALL
+        SELECT 'pg_policy'::regclass, p.oid, format('DROP POLICY %I ON %s', p.polname, p.polrelid::regclass),
+            ARRAY[format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', p.polname, p.polrelid::regclass,
+                    CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+                    CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+                    (SELECT string_agg(CASE r WHEN 0 THEN 'PUBLIC' ELSE r::regrole::text END, ', ') FROM unnest(p.polroles) r))
+                || coalesce(' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')', '')
+                || coalesce(' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')', ''),
+                format('COMMENT ON POLICY %I ON %s IS ', p.polname, p.polrelid::regclass) || quote_literal(obj_description(p.oid, 'pg_policy'))]
+        FROM pg_policy p WHERE p.oid IN (SELECT objid FROM in_use)
+    ), fixed AS (
+        SELECT u.* FROM in_use u WHERE (u.classid, u.objid) NOT IN (SELECT r.classid, r.objid FROM restorable r)
+    ), narrow AS (
+        SELECT * FROM all_narrow n WHERE NOT n.is_along
+        UNION ALL
+        SELECT * FROM all_narrow n
+        WHERE n.is_along AND n.is_own AND n.relation IN (SELECT o.relation FROM all_narrow o WHERE o.is_own AND NOT o.is_along)
+            AND NOT EXISTS (SELECT FROM fixed u WHERE u.attname = n.attname AND (u.relation = n.relation
+                OR u.relation IN (SELECT p.relid FROM pg_partition_tree(n.relation) p)
+                OR u.relation IN (SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = n.relation)))
+    ), restored AS (
+        SELECT DISTINCT r.drop, r.restore FROM restorable r JOIN in_use u USING (classid, objid) JOIN narrow n USING (relation, attname)
     ), widening AS (
         SELECT relation, format('ALTER TABLE %s %s', relation::regclass,
             string_agg(format('ALTER COLUMN %I TYPE bigint', attname), ', ' ORDER BY attname)) AS statement
         FROM narrow WHERE is_own GROUP BY relation
     )
-    SELECT (SELECT array_agg(relation) FROM holder WHERE is_key),
+    SELECT (SELECT array_agg(DISTINCT relation) FROM holder WHERE is_key AND NOT is_along),
         (SELECT array_agg(relation::regclass::text ORDER BY relation) FROM widening),
         (SELECT sum(pg_total_relation_size(relation)) FROM (SELECT DISTINCT relation FROM narrow) n),
         (SELECT array_agg(statement ORDER BY relation) FROM widening),
@@ -476,17 +535,14 @@ BEGIN
                 AND l.oid = p.prolang AND l.lanname = 'plpgsql' AND pg_has_role(p.proowner, 'USAGE')),
         (SELECT array_agg(format('ALTER TABLE %s ALTER COLUMN %I DROP IDENTITY', c.oid::regclass, h.name) ORDER BY c.oid)
             FROM holder h, pg_class c, pg_attribute a
-            WHERE h.is_key AND c.oid = h.relation AND NOT c.relispartition
+            WHERE h.is_key AND NOT h.is_along AND c.oid = h.relation AND NOT c.relispartition
                 AND a.attrelid = c.oid AND a.attname = h.name AND a.attidentity <> ''),
-        -- What PostgreSQL changes no type under.
-        (SELECT array_agg(DISTINCT pg_describe_object(d.classid, d.objid, 0))
-            FROM narrow n JOIN pg_attribute a ON a.attrelid = n.relation AND a.attname = n.attname
-                JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = n.relation AND d.refobjsubid = a.attnum
-            WHERE d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass)
-                OR d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger t WHERE t.oid = d.objid AND NOT t.tgisinternal)
-                OR d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef e, pg_attribute g
-                    WHERE e.oid = d.objid AND g.attrelid = e.adrelid AND g.attnum = e.adnum AND g.attgenerated <> ''))
-    INTO tree, narrow, narrow_size, widening, recompiling, identities, blocking;
+        (SELECT array_agg(DISTINCT CASE WHEN objid = relation THEN 'partition key of ' ELSE '' END || pg_describe_object(classid, objid, 0))
+            FROM fixed WHERE NOT is_along),
+        (SELECT array_agg(r.drop ORDER BY r.drop) FROM restored r),
+        (SELECT array_agg(s.statement ORDER BY r.drop, s.number) FROM restored r, unnest(r.restore) WITH ORDINALITY s(statement, number)
+            WHERE s.statement IS NOT NULL)
+    INTO tree, narrow, narrow_size, widening, recompiling, identities, blocking, dropping, restoring;
 
     IF narrow IS NOT NULL AND NOT rewrite THEN
         RAISE datatype_mismatch USING
@@ -501,7 +557,7 @@ BEGIN
             MESSAGE = format('column "%s" of table "%s", or one that refers to it, cannot become bigint while other objects use it',
                 column_name, relation),
             DETAIL = format('These do: %s.', array_to_string(blocking, ', ')),
-            HINT = 'Drop them, call this, and make them again: pg_get_viewdef(), pg_get_triggerdef() and pg_dump tell how.';
+            HINT = 'Drop them, call this, and make them again, as pg_dump shows them; a table with such a partition key must be made anew.';
     END IF;
 
     -- The sequence that a key keeps, whose numbers would end with the type that it had.
@@ -598,10 +654,12 @@ BEGIN
             HINT = ''Use a generator whose ids begin above it; a counter can be set there by ALTER SEQUENCE RESTART.'';
     END IF;
 END', column_name, relation, next, format('column "%s" of table "%s" has values above the first new id', column_name, relation)))]
+        || dropping
         || identities
         || widening
         || outgrown
         || recompiling
+        || restoring
         || ARRAY[format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s', relation, column_name, next), 'COMMIT'];
     FOREACH statement IN ARRAY statements LOOP
         IF NOT dry_run AND statement NOT IN ('BEGIN', 'COMMIT') THEN
@@ -611,8 +669,8 @@ END', column_name, relation, next, format('column "%s" of table "%s" has values 
     END LOOP;
 END;
 $$;
-COMMENT ON FUNCTION idgen_adopt(regclass, name, regclass, boolean, boolean, interval) IS
-'gives the key column ids of idgen from now on, in its partitions and children too; returns the statements, which dry_run only shows; rewrite allows to make integer columns bigint';
+COMMENT ON FUNCTION idgen_adopt(regclass, name, regclass, boolean, boolean, interval, regclass[]) IS
+'gives the key column ids of idgen from now on, in its partitions and children too; returns the statements, which dry_run only shows; rewrite allows to make integer columns bigint, in a table that needs it also those for the keys of the tables that come along';
 
 CREATE FUNCTION idgen_adopt_all(schema name, generator regclass DEFAULT NULL,
     dry_run boolean DEFAULT false, rewrite boolean DEFAULT false, lock_timeout interval DEFAULT '500 ms',
@@ -625,7 +683,9 @@ AS $$
 #variable_conflict use_column
 DECLARE
     number integer := 0;
-    keys integer;
+    keys regclass[];
+    -- A dry run changes nothing that the next one would see.
+    shown text[] := '{}';
 BEGIN
     IF schema IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = format('argument "%s" of idgen_adopt_all() is null', 'schema');
@@ -637,7 +697,7 @@ BEGIN
     END IF;
     -- Keys of one integer column that a sequence fills; of partitions and children their parent's.
     FOR relation, column_name, keys IN
-        SELECT x.indrelid::regclass, a.attname, count(*) OVER ()
+        SELECT x.indrelid::regclass, a.attname, array_agg(x.indrelid) OVER ()
         FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
         WHERE n.nspname = idgen_adopt_all.schema AND x.indisprimary AND x.indnatts = 1 AND a.attinhcount = 0
@@ -649,11 +709,13 @@ BEGIN
         ORDER BY x.indrelid::regclass::text
     LOOP
         number := number + 1;
-        RAISE NOTICE '% of %: %', number, keys, relation;
+        RAISE NOTICE '% of %: %', number, cardinality(keys), relation;
         BEGIN
             refusal := NULL;
             statements := ARRAY(SELECT a FROM @extschema@.idgen_adopt(idgen_adopt_all.relation, idgen_adopt_all.column_name,
-                idgen_adopt_all.generator, idgen_adopt_all.dry_run, idgen_adopt_all.rewrite, idgen_adopt_all.lock_timeout) a);
+                idgen_adopt_all.generator, idgen_adopt_all.dry_run, idgen_adopt_all.rewrite, idgen_adopt_all.lock_timeout, keys) a
+                WHERE NOT (dry_run AND a = ANY (shown)) OR a ~ '^(BEGIN|SET|LOCK|COMMIT)');
+            shown := shown || statements;
         EXCEPTION WHEN OTHERS THEN
             statements := NULL;
             refusal := SQLERRM;

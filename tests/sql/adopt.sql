@@ -190,12 +190,55 @@ SELECT idgen_adopt('used.orders', 'id', dry_run => true);
 SELECT idgen_adopt('used.orders', 'id', rewrite => true);
 SELECT idgen_adopt('used.orders', 'id', rewrite => true, dry_run => true);
 DROP VIEW used.recent;
-DROP POLICY own ON used.orders;
 ALTER TABLE used.orders DROP COLUMN n;
-DROP TRIGGER fill ON used.orders;
-CREATE TRIGGER fill BEFORE INSERT ON used.orders FOR EACH ROW EXECUTE FUNCTION used.fill();
+-- Triggers and policies are made again as they were.
+CREATE CONSTRAINT TRIGGER late AFTER UPDATE OF id ON used.orders DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION used.fill();
+ALTER TABLE used.orders DISABLE TRIGGER late;
+COMMENT ON TRIGGER late ON used.orders IS 'it''s off';
+CREATE ROLE idgen_regress_reader;
+CREATE POLICY "Some" ON used.orders AS RESTRICTIVE FOR UPDATE TO idgen_regress_reader, CURRENT_USER USING (id > 1) WITH CHECK (id < 100);
+COMMENT ON POLICY "Some" ON used.orders IS 'some';
+CREATE VIEW used.what_stays AS
+    SELECT t.tgname, t.tgenabled::text, pg_get_triggerdef(t.oid) AS definition, obj_description(t.oid, 'pg_trigger') AS comment
+    FROM pg_trigger t WHERE t.tgrelid = 'used.orders'::regclass AND NOT t.tgisinternal
+    UNION ALL
+    SELECT p.polname, p.polcmd::text, concat_ws(' ', p.polpermissive, p.polroles::regrole[], pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)),
+        obj_description(p.oid, 'pg_policy')
+    FROM pg_policy p WHERE p.polrelid = 'used.orders'::regclass;
+CREATE TABLE used.before AS SELECT * FROM used.what_stays;
 SELECT count(*) > 0 AS done FROM idgen_adopt('used.orders', 'id', rewrite => true);
+SELECT count(*) FROM used.before;
+TABLE used.before EXCEPT TABLE used.what_stays;
 SELECT * FROM idgen_suspects('used.orders');
 SELECT finding, object FROM idgen_doctor() WHERE object LIKE 'used.%';
 SET client_min_messages = warning;
 DROP SCHEMA used CASCADE;
+DROP ROLE idgen_regress_reader;
+
+-- Of a whole schema each table is rewritten once, though several of its columns become wide; what must stay as it is does.
+CREATE SCHEMA chain;
+CREATE TABLE chain.a (id serial PRIMARY KEY);
+CREATE TABLE chain.b (id serial PRIMARY KEY, a_id integer REFERENCES chain.a);
+CREATE TABLE chain.c (id serial PRIMARY KEY, a_id integer REFERENCES chain.a, b_id integer REFERENCES chain.b, n integer);
+CREATE TABLE chain.d (id serial PRIMARY KEY, c_id integer REFERENCES chain.c);
+CREATE VIEW chain.of_d AS SELECT id FROM chain.d;
+CREATE TABLE chain.p (id serial, day date DEFAULT '2026-01-01', a_id integer REFERENCES chain.a, b_id integer REFERENCES chain.b) PARTITION BY RANGE (day);
+CREATE TABLE chain.p1 PARTITION OF chain.p DEFAULT;
+CREATE TRIGGER follow BEFORE UPDATE OF b_id ON chain.p FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+INSERT INTO chain.a DEFAULT VALUES;
+INSERT INTO chain.b (a_id) VALUES (1);
+INSERT INTO chain.c (a_id, b_id) VALUES (1, 1);
+INSERT INTO chain.p (a_id, b_id) VALUES (1, 1);
+CREATE TABLE chain.q (id serial PRIMARY KEY, a_id integer) PARTITION BY RANGE (id);
+CREATE TABLE chain.rewritten (relation regclass);
+CREATE FUNCTION chain.note() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO chain.rewritten VALUES (pg_event_trigger_table_rewrite_oid()); END $$;
+CREATE EVENT TRIGGER note ON table_rewrite EXECUTE FUNCTION chain.note();
+SELECT relation, refusal, s FROM idgen_adopt_all('chain', dry_run => true, rewrite => true) LEFT JOIN unnest(statements) s
+    ON s ~ 'TYPE bigint|TRIGGER' ORDER BY relation::text, s;
+SELECT relation, refusal FROM idgen_adopt_all('chain', rewrite => true);
+SELECT relation, count(*) FROM chain.rewritten GROUP BY 1 ORDER BY relation::text;
+SELECT attrelid::regclass, attname, atttypid::regtype FROM pg_attribute
+WHERE attrelid IN ('chain.a'::regclass, 'chain.b'::regclass, 'chain.c'::regclass, 'chain.d'::regclass, 'chain.p1'::regclass) AND attnum > 0 ORDER BY 1, attnum;
+SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname = 'follow' ORDER BY 1;
+DROP EVENT TRIGGER note;
+DROP SCHEMA chain CASCADE;
