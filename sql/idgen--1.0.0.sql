@@ -982,6 +982,7 @@ CREATE FUNCTION idgen_status(
     OUT refusals bigint, -- calls that were refused, of any generator
     OUT last_refusal text, -- the SQLSTATE of the last
     OUT last_refused timestamptz, -- when that was
+    OUT not_kept_since timestamptz, -- since when a restart would not know of the grant or claim that is held, null: it would
     OUT generators_in_use integer, -- of idgen.max_generators, over all databases
     OUT worker_pid integer -- the process that moves the horizon; it is not in pg_stat_activity
 ) RETURNS SETOF record
@@ -1028,7 +1029,7 @@ COMMENT ON FUNCTION idgen_peers() IS
 'how this server stands with its peers, and with servers that they have heard of';
 
 CREATE FUNCTION idgen_ask_server(connection text,
-    OUT settings text, OUT in_recovery text, OUT "at" text, OUT server text, OUT error text) RETURNS SETOF record
+    OUT settings text, OUT in_recovery text, OUT "at" text, OUT server text, OUT unlabelled text, OUT error text) RETURNS SETOF record
 LANGUAGE c VOLATILE STRICT ROWS 1
 AS 'MODULE_PATHNAME', 'idgen_ask_server_wrapper';
 COMMENT ON FUNCTION idgen_ask_server(text) IS
@@ -1052,9 +1053,13 @@ DECLARE
     found record;
     largest bigint;
     servers text[];
+    nodes text[];
     connections text[];
     answer record;
     before timestamptz;
+    -- By machine id, who has it: as it calls itself, and as it is called here.
+    seen jsonb := '{}';
+    other jsonb;
 BEGIN
     -- Whether ids are given.
     IF NOT preloaded THEN
@@ -1075,6 +1080,9 @@ BEGIN
                 format('Ids are %s ahead of it, which takes ten times that to heal.', status.clock_ahead)),
             (status.last_clock_step > now() - interval '1 day', 'warning', 'clock not synchronised', 'wall clock',
                 format('It was stepped, %s times since the start. Let chrony or ntpd keep it right.', status.clock_steps)),
+            (status.not_kept_since IS NOT NULL, 'warning', 'not kept over a restart', 'postgresql.auto.conf',
+                format('Since %s it cannot be written, in which the machine id that this server holds is kept. Let the server''s user write it, and ALTER SYSTEM be allowed.',
+                    date_trunc('second', status.not_kept_since))),
             (status.generators_in_use >= current_setting('idgen.max_generators')::int, 'warning', 'no free place for a generator',
                 'idgen.max_generators', 'The next generator that is used for the first time gives no ids. Raise it and restart the server.'),
             (current_setting('idgen.ordering') = 'strict' AND current_setting('idgen.authority_database') = ''
@@ -1272,6 +1280,19 @@ BEGIN
             WHERE w.oid = s.srvfdw AND w.fdwname IN ('postgres_fdw', 'dblink_fdw') ORDER BY s.srvname)
         || ARRAY(SELECT 'subscription ' || quote_ident(s.subname) FROM pg_subscription s ORDER BY s.subname, s.oid)
         || ARRAY(SELECT 'primary' WHERE pg_is_in_recovery());
+    -- The other nodes of Citus, if that is here.
+    IF to_regclass('pg_catalog.pg_dist_node') IS NOT NULL AND NOT pg_is_in_recovery() THEN
+        BEGIN
+            EXECUTE $citus$
+                SELECT array_agg(format('Citus node %s:%s', nodename, nodeport) ORDER BY nodename, nodeport),
+                    array_agg(format('host=''%s'' port=%s dbname=''%s''', replace(replace(nodename, '\', '\\'), '''', '\'''), nodeport,
+                        replace(replace(current_database(), '\', '\\'), '''', '\''')) ORDER BY nodename, nodeport)
+                FROM pg_dist_node WHERE isactive AND noderole::text = 'primary' $citus$ INTO nodes, connections;
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL; -- It is of another kind.
+        END;
+    END IF;
+    servers := servers || nodes;
     IF NOT current_setting('is_superuser')::boolean THEN
         RETURN QUERY SELECT 'notice', 'not looked at', s,
             'Call this as a superuser to have it asked for its machine id, clock and limits.'
@@ -1291,16 +1312,22 @@ BEGIN
             WHERE w.fdwname IN ('postgres_fdw', 'dblink_fdw') GROUP BY s.oid, s.srvname ORDER BY s.srvname)
         || ARRAY(SELECT s.subconninfo FROM pg_subscription s ORDER BY s.subname, s.oid)
         -- Of an option given twice the last one counts.
-        || ARRAY(SELECT current_setting('primary_conninfo') || ' dbname=postgres' WHERE pg_is_in_recovery());
+        || ARRAY(SELECT current_setting('primary_conninfo') || ' dbname=postgres' WHERE pg_is_in_recovery())
+        || connections;
     FOR i IN 1 .. cardinality(servers) LOOP
         before := clock_timestamp();
-        SELECT a.settings::jsonb AS settings, a.in_recovery::boolean AS in_recovery, a."at"::timestamptz AS at, a.server, a.error INTO answer
+        SELECT a.settings::jsonb AS settings, a.in_recovery::boolean AS in_recovery, a."at"::timestamptz AS at, a.server, a.unlabelled, a.error INTO answer
         FROM @extschema@.idgen_ask_server(connections[i]) a;
         IF answer.error IS NOT NULL THEN
             RETURN QUERY VALUES ('notice', 'not looked at', servers[i], 'It gave no answer: ' || answer.error);
             CONTINUE;
         END IF;
         CONTINUE WHEN answer.server = itself;
+        IF servers[i] = ANY (nodes) AND answer.unlabelled IS NOT NULL THEN
+            RETURN QUERY VALUES ('error', 'label lost', servers[i],
+                format('Security labels do not reach it, and these are no generators: %s. On that node: SECURITY LABEL FOR idgen ON SEQUENCE ... IS the definition that idgen_generators() shows here.',
+                    answer.unlabelled));
+        END IF;
         IF answer.at NOT BETWEEN before - interval '1 s' AND clock_timestamp() + interval '1 s' THEN
             RETURN QUERY VALUES ('warning', 'clock not synchronised', servers[i],
                 'Its wall clock is a second or more from this one. Let chrony or ntpd keep both right.');
@@ -1312,9 +1339,17 @@ BEGIN
                 FROM pg_settings s, jsonb_each_text(answer.settings) p
                 WHERE s.name = p.key AND s.name <> 'idgen.machine_id' AND s.setting::int < p.value::int
                 ORDER BY 3;
-        ELSIF NOT answer.in_recovery AND machine <> '-1' AND machine = answer.settings ->> 'idgen.machine_id' THEN
-            RETURN QUERY VALUES ('error', 'machine id of another server', servers[i],
-                format('Both have %s. Give one of them another idgen.machine_id and restart it.', machine));
+        ELSIF NOT answer.in_recovery AND answer.settings ->> 'idgen.machine_id' <> '-1' THEN
+            other := seen -> (answer.settings ->> 'idgen.machine_id');
+            IF machine = answer.settings ->> 'idgen.machine_id' THEN
+                RETURN QUERY VALUES ('error', 'machine id of another server', servers[i],
+                    format('Both have %s. Give one of them another idgen.machine_id and restart it.', machine));
+            ELSIF other ->> 0 <> answer.server THEN
+                RETURN QUERY VALUES ('error', 'one machine id of two other servers', servers[i],
+                    format('It and %s have %s. Give one of them another idgen.machine_id and restart it.',
+                        other ->> 1, answer.settings ->> 'idgen.machine_id'));
+            END IF;
+            seen := seen || jsonb_build_object(answer.settings ->> 'idgen.machine_id', jsonb_build_array(answer.server, servers[i]));
         END IF;
     END LOOP;
 END;

@@ -19,7 +19,17 @@ const QUESTION: &CStr = c"SELECT (SELECT pg_catalog.jsonb_object_agg(name, setti
         WHERE name OPERATOR(pg_catalog.=) ANY ('{idgen.machine_id, idgen.max_generators, max_worker_processes,
             max_replication_slots, max_active_replication_origins}'::pg_catalog.text[])),
     pg_catalog.pg_is_in_recovery(), pg_catalog.to_json(pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.#>>) '{}',
-    pg_catalog.concat((SELECT system_identifier FROM pg_catalog.pg_control_system()), ' ', pg_catalog.pg_postmaster_start_time())";
+    pg_catalog.concat((SELECT system_identifier FROM pg_catalog.pg_control_system()), ' ', pg_catalog.pg_postmaster_start_time()),
+    (SELECT pg_catalog.string_agg(DISTINCT pg_catalog.text(s.oid::pg_catalog.regclass), ', ')
+        FROM pg_catalog.pg_proc p, pg_catalog.pg_depend f, pg_catalog.pg_depend d, pg_catalog.pg_class s
+        WHERE p.proname OPERATOR(pg_catalog.=) 'idgen_next' AND f.refobjid OPERATOR(pg_catalog.=) p.oid
+            AND f.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+            AND f.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+            AND d.classid OPERATOR(pg_catalog.=) f.classid AND d.objid OPERATOR(pg_catalog.=) f.objid
+            AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND s.oid OPERATOR(pg_catalog.=) d.refobjid AND s.relkind OPERATOR(pg_catalog.=) 'S'
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_seclabel l WHERE l.provider OPERATOR(pg_catalog.=) 'idgen'
+                AND l.objoid OPERATOR(pg_catalog.=) s.oid AND l.classoid OPERATOR(pg_catalog.=) d.refclassid))";
 
 /// What the server says that `connection` leads to: one row, or `error` says why there is none.
 #[pg_extern]
@@ -33,6 +43,7 @@ fn idgen_ask_server(
         name!(in_recovery, Option<String>),
         name!(at, Option<String>),
         name!(server, Option<String>),
+        name!(unlabelled, Option<String>),
         name!(error, Option<String>),
     ),
 > {
@@ -41,9 +52,9 @@ fn idgen_ask_server(
         Ok(row) => {
             let mut values = row.into_iter();
             let mut next = || values.next().flatten();
-            (next(), next(), next(), next(), None)
+            (next(), next(), next(), next(), next(), None)
         }
-        Err(why) => (None, None, None, None, Some(why)),
+        Err(why) => (None, None, None, None, None, Some(why)),
     })
 }
 

@@ -266,6 +266,7 @@ fn idgen_status() -> TableIterator<
         name!(refusals, i64),
         name!(last_refusal, Option<String>),
         name!(last_refused, Option<TimestampWithTimeZone>),
+        name!(not_kept_since, Option<TimestampWithTimeZone>),
         name!(generators_in_use, i32),
         name!(worker_pid, Option<i32>),
     ),
@@ -302,6 +303,7 @@ fn idgen_status() -> TableIterator<
         state.refusals.load(Relaxed),
         refusal.map(sqlstate),
         at(state.last_refused.load(Relaxed)),
+        state.not_kept().map(|at| to_timestamptz(SERVER, at)),
         shared.generators_in_use() as i32,
         shared.worker_pid(),
     ))

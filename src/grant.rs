@@ -17,9 +17,9 @@ use crate::{
         message::Claim,
     },
     settings,
-    shmem::Shared,
+    shmem::{self, Shared},
 };
-use pgrx::{PgTryBuilder, bgworkers::BackgroundWorker, log, pg_sys};
+use pgrx::{PgTryBuilder, bgworkers::BackgroundWorker, pg_sys};
 use std::{
     ffi::CString,
     hash::{DefaultHasher, Hash, Hasher},
@@ -194,8 +194,8 @@ fn alter_system(setting: &str) -> bool {
         false
     })
     .execute();
-    if !kept {
-        log!("idgen: postgresql.auto.conf could not be written: a restart will not know of {setting}");
+    if let Ok(shared) = shmem::shared() {
+        shared.state.note_kept(kept, setting);
     }
     kept
 }

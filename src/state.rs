@@ -24,6 +24,8 @@ pub struct State {
     pub last_refused: AtomicI64,
     /// Added up by callers: how long they slept for loans.
     pub slept: AtomicI64,
+    /// Since when by the wall clock what a restart goes on with could not be kept, 0: it is kept.
+    not_kept: AtomicI64,
     /// Written by the worker: since when by the wall clock no ids are given, 0: they are; and why, under the lock of the places.
     stopped: AtomicI64,
     why: Text<200>,
@@ -32,6 +34,20 @@ pub struct State {
 }
 
 impl State {
+    /// Since when postgresql.auto.conf could not be written, by the wall clock.
+    pub fn not_kept(&self) -> Option<Micros> {
+        Some(self.not_kept.load(Relaxed)).filter(|at| *at != 0)
+    }
+
+    /// Notes whether `setting` could be kept there, and logs it once if not.
+    pub fn note_kept(&self, kept: bool, setting: &str) {
+        if kept {
+            self.not_kept.store(0, Relaxed);
+        } else if self.not_kept.compare_exchange(0, machine_clock::both().wall, Relaxed, Relaxed).is_ok() {
+            log!("idgen: postgresql.auto.conf could not be written: a restart will not know of {setting}");
+        }
+    }
+
     /// Since when no ids are given, by the wall clock.
     pub fn stopped(&self) -> Option<Micros> {
         Some(self.stopped.load(Relaxed)).filter(|at| *at != 0)

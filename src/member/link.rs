@@ -26,6 +26,8 @@ use std::{
 const PATIENCE: Micros = 2 * SECOND;
 /// How long it pauses when no host could be used.
 const PAUSE: Micros = SECOND / 5;
+/// How long it pauses when what it holds could not be kept.
+const KEEP_AGAIN: Micros = 5 * SECOND;
 
 /// What was asked and not yet answered, in the order of asking.
 enum Question {
@@ -54,6 +56,8 @@ pub struct Link {
     /// Whether a question on the grant is open, and when the next may be asked.
     grant_is_asked: bool,
     grant_at: Micros,
+    /// When what is held is to be kept again, as it could not be.
+    keep_at: Micros,
     /// Whether the bounds no longer follow what is held, for it to be given back.
     withdrawn: bool,
     /// Whether the authority was asked on this connection if it knows the grant: it may be another one.
@@ -86,6 +90,7 @@ impl Link {
             member,
             grant_is_asked: false,
             grant_at: 0,
+            keep_at: Micros::MAX,
             withdrawn: false,
             grant_is_known: false,
             tickets: Tickets::default(),
@@ -115,6 +120,9 @@ impl Link {
     pub fn work(&mut self) -> Result<(), String> {
         self.collect();
         self.release();
+        if machine_clock::boot() >= self.keep_at {
+            self.keep();
+        }
         let Some(hosts) = &self.hosts else { return Ok(()) };
         let now = machine_clock::boot();
         let Some(connection) = &mut self.connection else {
@@ -328,9 +336,14 @@ impl Link {
         Ok(())
     }
 
+    /// Keeps what is held now; if that cannot be done, again after a while.
+    fn keep(&mut self) {
+        self.keep_at = if grant::keep(&self.member) { Micros::MAX } else { machine_clock::boot() + KEEP_AGAIN };
+    }
+
     /// Keeps what is held now, and has the bounds follow.
     fn changed(&mut self) {
-        grant::keep(&self.member);
+        self.keep();
         faults::point("member:kept");
         self.shared.set_grant(self.member.held.filter(|_| !self.withdrawn));
     }

@@ -259,3 +259,35 @@ fn a_member_and_its_authority_say_what_is_in_the_way() {
     finds(&member, "warning: authority not heard", "ids go on until");
     assert!(!findings(&member).iter().any(|line| line.contains("until )")));
 }
+
+/// Citus keeps its nodes in a table of pg_catalog.
+#[test]
+fn nodes_of_citus_with_one_machine_id_or_without_a_label_are_named() {
+    let [a, b] = [2, 2].map(|machine| Cluster::with_idgen(&format!("idgen.machine_id = {machine}")));
+    let cluster = Cluster::with_idgen("allow_system_table_mods = on");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "CREATE TABLE pg_catalog.pg_dist_node (nodename text, nodeport integer, isactive boolean, noderole text)",
+        )
+        .unwrap();
+    for node in [&cluster, &a, &b] {
+        let (host, port): (String, String) = {
+            let row = node.connect("postgres").query_one("SHOW unix_socket_directories", &[]).unwrap();
+            (row.get(0), node.one("SHOW port"))
+        };
+        client
+            .batch_execute(&format!("INSERT INTO pg_catalog.pg_dist_node VALUES ('{host}', {port}, true, 'primary')"))
+            .unwrap();
+    }
+    finds(&cluster, "error: one machine id of two other servers: Citus node ", "have 2. Give one of them another");
+    assert_eq!(findings(&cluster).len(), 1, "{:#?}", findings(&cluster));
+    a.connect("postgres")
+        .batch_execute(
+            "SELECT idgen_create_generator('g', 'snowflake'); CREATE TABLE t (id bigint DEFAULT idgen_next('g'))",
+        )
+        .unwrap();
+    assert_eq!(findings(&cluster).len(), 1);
+    a.connect("postgres").batch_execute("SET allow_system_table_mods = on; DELETE FROM pg_seclabel").unwrap();
+    finds(&cluster, "error: label lost: Citus node ", "these are no generators: g.");
+}

@@ -349,6 +349,26 @@ fn a_member_worker_that_found_no_place_is_launched_when_there_is_one() {
 }
 
 #[test]
+fn while_a_grant_cannot_be_kept_the_doctor_says_so_and_it_is_kept_once_it_can_be() {
+    let mut authority = authority("");
+    let mut member = member(&authority, "idgen.authority = ''");
+    // The server writes its settings there before it renames the file.
+    let in_the_way = member.data().join("postgresql.auto.conf.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    member.reconfigure(&format!("idgen.authority = '{}'", authority.conninfo()));
+    assert_eq!(machine(&member), 1);
+    let told = "SELECT count(*) FROM idgen_doctor() WHERE finding = 'not kept over a restart'";
+    assert_eq!(member.one::<i64>(told), 1);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    wait_until("it is kept", || member.one::<i64>(told) == 0);
+    assert_eq!(member.log().matches("could not be written").count(), 1);
+    member.kill();
+    authority.stop(Mode::Fast);
+    member.start();
+    assert_eq!(machine(&member), 1);
+}
+
+#[test]
 fn where_alter_system_is_not_allowed_a_grant_is_taken_all_the_same_and_the_log_says_what_is_lost() {
     if Cluster::version() < 17 {
         return;
