@@ -2,7 +2,7 @@
 # Gives this machine the PostgreSQL versions that idgen is built and tested with.
 #
 #   tests/setup.sh [VERSION ...]    sets up 15, 16, 17 or 18; without argument one version: the system's own, else 18. With
-#                                   versions also what else the tests have servers work with: HAProxy, pgbouncer, Patroni, etcd
+#                                   versions also what else the tests have servers work with: HAProxy, pgbouncer, Patroni, etcd, Rails
 #   tests/setup.sh --list           prints the versions that can be had here, and changes nothing
 #
 # Each version becomes a private tree under $IDGEN_HOME (/var/cache/idgen as root, else ~/.cache/idgen), so that idgen
@@ -11,7 +11,7 @@
 #   V/env    for the shell: PG_CONFIG and DESTDIR to build and install with, and where libclang and libfaketime are
 # Debian's PostgreSQL is copied; as root, apt-get first installs what is missing. What Debian does not have comes from
 # PyPI, which needs no root. Daemons are unpacked into $IDGEN_HOME/services, never installed: nothing of theirs is started,
-# now or at the next boot.
+# now or at the next boot; and Ruby with Rails' ActiveRecord into $IDGEN_HOME/ruby.
 set -euo pipefail
 umask 022
 
@@ -67,21 +67,27 @@ unpack_deb() { # PACKAGE FOLDER
     (cd "$2" && apt-get download -qq "$1" && dpkg -x "$1"_*.deb .) >/dev/null 2>&1
 }
 
-# Unpacks what the tests in tests/services need and this machine has not installed; what cannot be had is skipped there.
-unpack_services() {
-    local to=$home/services packages
+# Unpacks packages, and what they depend on and this machine has not installed. Fails if there is nothing to unpack.
+unpack_with_dependencies() { # FOLDER PACKAGE ...
+    local to=$1 packages
     if [ ! -e "$to/packages" ]; then
-        packages=$(apt-get install -s --no-install-recommends haproxy pgbouncer patroni etcd-server 2>/dev/null |
-            sed -n 's/^Inst \([^ ]*\) (.*/\1/p' | xargs) || return 0
-        [ -n "$packages" ] || return 0
+        packages=$(apt-get install -s --no-install-recommends "${@:2}" 2>/dev/null | sed -n 's/^Inst \([^ ]*\) (.*/\1/p' | xargs) || return 1
+        [ -n "$packages" ] || return 1
         say "unpacking $packages"
         rm -rf "$to" && mkdir -p "$to/debs"
         # shellcheck disable=SC2086
-        (cd "$to/debs" && apt-get download -qq $packages && for deb in *.deb; do dpkg -x "$deb" ..; done) >/dev/null 2>&1 || return 0
+        (cd "$to/debs" && apt-get download -qq $packages && for deb in *.deb; do dpkg -x "$deb" ..; done) >/dev/null 2>&1 || return 1
         rm -r "$to/debs"
         echo "$packages" >"$to/packages"
     fi
-    echo "export IDGEN_SERVICES=$to" >>"$home/env"
+}
+
+# What the tests in tests/services and tests/orms need; what cannot be had is skipped there.
+unpack_helpers() {
+    if unpack_with_dependencies "$home/services" haproxy pgbouncer patroni etcd-server; then
+        echo "export IDGEN_SERVICES=$home/services" >>"$home/env"
+    fi
+    unpack_with_dependencies "$home/ruby" ruby-activerecord ruby-pg ruby-minitest || true
 }
 
 # Without pip, root installs it; anyone else can still run the copy of it that Debian keeps for other packages.
@@ -158,8 +164,8 @@ if is_root; then # a fresh machine may not know yet what there is
     apt=$(apt-cache pkgnames postgresql-server-dev- | xargs)
 fi
 if [ "${1:-}" = --list ]; then versions | xargs && exit; fi
-services=unpack_services
-[ $# -gt 0 ] || { services=true; set -- "$(default_version)"; }
+helpers=unpack_helpers
+[ $# -gt 0 ] || { helpers=true; set -- "$(default_version)"; }
 mkdir -p "$home"
 exec 9>"$home/lock"
 flock 9
@@ -169,7 +175,7 @@ for v in "$@"; do
     if ! is_installed "$v" && is_in_apt "$v"; then apt_install "postgresql-$v" "postgresql-server-dev-$v"; fi
 done
 setup_common
-$services
+$helpers
 for v in "$@"; do
     # shellcheck disable=SC2046
     if is_installed "$v"; then copy_installed "$v"; else copy_pypi "$v" $(pypi "$v"); fi

@@ -38,6 +38,18 @@ find_libpq() { # that of libpq-dev, else of the server
     return 1
 }
 
+find_ruby() { # with ActiveRecord: the machine's own, or what tests/setup.sh has unpacked
+    local tree=${home%/orms}/ruby/usr lib
+    ruby=ruby
+    if [ -d "$tree" ]; then
+        lib=$tree/lib/$(gcc -print-multiarch)
+        ruby=$(echo "$tree"/bin/ruby[0-9]*)
+        ruby_env=(LD_LIBRARY_PATH="$lib" GEM_PATH="$(echo "$tree"/share/rubygems-integration/* | tr ' ' :)"
+            RUBYLIB="$(echo "$tree"/lib/ruby/vendor_ruby "$lib"/ruby/vendor_ruby/* "$tree"/lib/ruby/[0-9]* "$lib"/ruby/[0-9]* | tr ' ' :)")
+    fi
+    env "${ruby_env[@]}" "$ruby" -e 'gem "activerecord"; gem "pg"' 2>/dev/null
+}
+
 failed=0
 try() { # NAME COMMAND ...
     local start=$SECONDS
@@ -88,6 +100,13 @@ elif provide "$home/node" package.json npm_install; then
     try drizzle-kit env -C "$home/node" "$PWD/with_drizzle_kit.sh"
 else
     echo "Knex, Drizzle, drizzle-kit, TypeORM: skipped, npm cannot install them here"
+fi
+
+ruby_env=()
+if find_ruby; then
+    try Rails env "${ruby_env[@]}" "$ruby" with_rails.rb
+else
+    echo "Rails: skipped, no ActiveRecord here (Debian: ruby-activerecord, ruby-pg)"
 fi
 
 export CARGO_TARGET_DIR=$home/rust

@@ -1,5 +1,6 @@
 """Django: keys by db_default in the model, and keys of a BigAutoField that idgen_adopt() took over."""
 
+import io
 import os
 
 import django
@@ -11,7 +12,11 @@ settings.configure(
 )
 django.setup()
 
+from django.core.management import call_command  # noqa: E402
 from django.db import connection, models  # noqa: E402
+from django.db.migrations.autodetector import MigrationAutodetector  # noqa: E402
+from django.db.migrations.state import ModelState, ProjectState  # noqa: E402
+from django.db.migrations.writer import MigrationWriter  # noqa: E402
 from django.db.models import Func  # noqa: E402
 
 
@@ -67,3 +72,24 @@ assert all(stored[author.pk].name == author.name for author in authors)
 Book.objects.bulk_create([Book(title=f"book {i}", author=author) for i, author in enumerate(authors)])
 assert made_by_idgen(Book.objects.values_list("pk", flat=True))
 assert [author.books.get().title for author in authors[:10]] == [f"book {i}" for i in range(10)]
+
+# inspectdb finds the tables, and nothing of idgen; its models are Python.
+found = io.StringIO()
+call_command("inspectdb", stdout=found)
+assert "class DjAuthors" in found.getvalue() and "idgen" not in found.getvalue().lower(), found.getvalue()
+compile(found.getvalue(), "models.py", "exec")
+
+
+def changes_since(before):
+    now = ProjectState()
+    for model in [Author, Book]:
+        now.add_model(ModelState.from_model(model))
+    return MigrationAutodetector(before, now)._detect_changes()
+
+
+# makemigrations writes the default down, and has nothing to add to what it wrote.
+written = {}
+migration = changes_since(ProjectState())["orms"][0]
+exec(MigrationWriter(migration).as_string(), written)
+migrated = written["Migration"]("0001_initial", "orms").mutate_state(ProjectState())
+assert changes_since(migrated) == {}
