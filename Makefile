@@ -86,6 +86,7 @@ test:
 	$(call stage,lint and pure tests,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-pure)
 	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
 	$(call stage,scripts,tests/security/pgspot.sh)
+	$(call stage,documents,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-documents)
 	$(call stage,assertions,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-asserts)
 	$(call stage,instructions,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin tests/budget/run.sh)
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
@@ -160,6 +161,10 @@ test-discarding:
 	export PG_BINDIR=$(ASSERTS)/bin SETTINGS="debug_discard_caches = 1" && \
 		tests/temporary_server.sh $(MAKE) installcheck TESTS="$(filter-out adopt doctor,$(TESTS))"
 
+test-documents: export SETTINGS = idgen.authority_database = many_servers
+test-documents:
+	tests/temporary_server.sh tests/documents.py
+
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
 
@@ -186,7 +191,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install uninstall dist installcheck clean run bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
+.PHONY: FORCE all install uninstall dist installcheck clean run bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms test-documents soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
 
 define newline
 

@@ -3,7 +3,7 @@
 use crate::NEXT;
 use crate::harness::checker::time_of;
 use crate::harness::clock::{HOUR, SECOND, YEAR, machine_wall, monotonic};
-use crate::harness::cluster::Cluster;
+use crate::harness::cluster::{Cluster, Mode};
 use crate::harness::wait_until;
 
 #[test]
@@ -47,4 +47,34 @@ fn a_raised_horizon_is_durable_when_the_call_returns() {
     cluster.kill();
     cluster.start();
     assert!(time_of(cluster.one(NEXT)) > raised);
+}
+
+#[test]
+fn what_the_runbook_says_of_removal_frees_the_origin_here_and_on_the_standby_and_ids_come_back_above() {
+    let mut cluster = Cluster::with_idgen("");
+    let mut standby = cluster.standby("s");
+    standby.start();
+    let last: i64 = cluster.one(NEXT);
+    let places = "SELECT count(*) FROM pg_replication_origin_status";
+    wait_until("the standby has the origin", || standby.one::<i64>(places) == 1);
+
+    cluster.configure("shared_preload_libraries = ''");
+    standby.configure("shared_preload_libraries = ''");
+    cluster.stop(Mode::Fast);
+    standby.stop(Mode::Fast);
+    cluster.start();
+    standby.start();
+    let runbook = include_str!("../../docs/runbook.md");
+    let removal = runbook.split("## Removal for good").nth(1).unwrap();
+    let statements = removal.split("```sql").nth(1).unwrap().split("```").next().unwrap();
+    let mut client = cluster.connect("postgres");
+    statements.split_inclusive(';').for_each(|statement| client.batch_execute(statement).unwrap());
+    assert_eq!(cluster.one::<i64>(places), 0);
+    wait_until("it is gone on the standby", || standby.one::<i64>(places) == 0);
+
+    cluster.configure("shared_preload_libraries = 'idgen'");
+    cluster.stop(Mode::Fast);
+    cluster.start();
+    assert!(cluster.one::<i64>(NEXT) > last);
+    assert_eq!(cluster.one::<i64>(places), 1);
 }
