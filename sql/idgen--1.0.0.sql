@@ -371,27 +371,46 @@ COMMENT ON FUNCTION idgen_columns() IS
 'the columns whose default is idgen_next(), each with its generator';
 
 CREATE FUNCTION idgen_suspects(relation regclass,
-    OUT relation regclass, OUT column_name name, OUT type regtype) RETURNS SETOF record
+    OUT suspect text, OUT type text, OUT remedy text) RETURNS SETOF record
 LANGUAGE sql STABLE STRICT ROWS 5
 SET search_path = pg_catalog, pg_temp
 AS $$
+    WITH key AS (
+        SELECT k.relname, a.attname, regexp_replace(regexp_replace(replace(lower(k.relname), '_', ''), '(ies|s)$', ''), '([^a-z0-9])', '\\\1', 'g') AS stem
+        FROM pg_class k LEFT JOIN pg_index x ON x.indrelid = k.oid AND x.indisprimary AND x.indnatts = 1
+            LEFT JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum = x.indkey[0]
+        WHERE k.oid = $1
+    ), narrow(type) AS (
+        VALUES ('integer'::regtype), ('smallint'), ('integer[]'), ('smallint[]')
+    ), schema AS (
+        SELECT n.oid FROM pg_namespace n WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
+    )
     -- order_id or orderid of orders; what_id beside what_type may refer to any table; and arrays of such.
-    SELECT a.attrelid::regclass, a.attname, a.atttypid::regtype
-    FROM pg_class k, pg_class c, pg_attribute a
-    WHERE k.oid = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attrelid = c.oid AND a.attnum > 0
+    SELECT format('%s.%I', a.attrelid::regclass, a.attname), a.atttypid::regtype::text, format('ALTER TABLE %s ALTER COLUMN %I TYPE bigint%s',
+        a.attrelid::regclass, a.attname, CASE WHEN a.atttypid::regtype::text LIKE '%[]' THEN '[]' END)
+    FROM key k, pg_class c, pg_attribute a
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attrelid = c.oid AND a.attnum > 0
         AND NOT a.attisdropped AND a.attgenerated = ''
-        AND c.relnamespace NOT IN (SELECT n.oid FROM pg_namespace n WHERE n.nspname IN ('pg_catalog', 'information_schema') OR n.nspname ~ '^pg_t')
-        AND a.atttypid IN ('integer'::regtype, 'smallint'::regtype, 'integer[]'::regtype, 'smallint[]'::regtype)
-        AND (lower(replace(a.attname, '_', '')) ~ ('^(.*_)?' || regexp_replace(regexp_replace(replace(lower(k.relname), '_', ''), '(ies|s)$', ''),
-                '([^a-z0-9])', '\\\1', 'g') || '(y|s|ies)?ids?$')
+        AND c.relnamespace IN (TABLE schema) AND a.atttypid IN (TABLE narrow)
+        AND (lower(replace(a.attname, '_', '')) ~ ('^(.*_)?' || k.stem || '(y|s|ies)?ids?$')
             OR a.attname ~ '_id$' AND EXISTS (SELECT FROM pg_attribute t
                 WHERE t.attrelid = a.attrelid AND t.attname = regexp_replace(a.attname, '_id$', '_type') AND NOT t.attisdropped))
         AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = a.attrelid AND a.attnum = ANY (f.conkey))
         AND NOT (a.attrelid = $1 AND EXISTS (SELECT FROM pg_index x WHERE x.indrelid = $1 AND x.indisprimary AND a.attnum = ANY (x.indkey)))
-    ORDER BY a.attrelid::regclass::text, a.attname;
+    UNION ALL
+    -- Functions that take or return such a number, and name the table and its key.
+    SELECT 'function ' || p.oid::regprocedure, array_to_string(types.narrow, ', '), 'make it anew with bigint'
+    FROM key k, pg_proc p JOIN pg_language l ON l.oid = p.prolang,
+        LATERAL (SELECT array_agg(DISTINCT t::regtype::text) AS narrow FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) t
+            WHERE t IN (TABLE narrow)) types
+    WHERE p.prokind IN ('f', 'p') AND l.lanname IN ('sql', 'plpgsql') AND p.pronamespace IN (TABLE schema) AND types.narrow IS NOT NULL
+        AND coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) ~* ('\m' || regexp_replace(k.relname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M')
+        AND coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) ~* ('\m' || regexp_replace(k.attname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M')
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+    ORDER BY 1;
 $$;
 COMMENT ON FUNCTION idgen_suspects(regclass) IS
-'the columns that ids do not fit in and that, by their names, may refer to the table without a foreign key: of one table, or of any where a type stands beside';
+'what ids do not fit in and what may refer to the table without a foreign key: columns by their names, of one table or of any where a type stands beside, and functions in SQL and PL/pgSQL that name the table and its key';
 
 -- The settings of the functions below make what their statements set end with them.
 
@@ -475,7 +494,7 @@ BEGIN
         SELECT n.relation, n.attname, n.is_along, d.classid, d.objid
         FROM all_narrow n JOIN pg_depend d
             ON d.refclassid = 'pg_class'::regclass AND d.refobjid = n.relation AND d.refobjsubid = n.attnum
-        WHERE d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass)
+        WHERE d.classid IN ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_proc'::regclass, 'pg_publication_rel'::regclass)
             OR d.classid = 'pg_trigger'::regclass AND EXISTS (SELECT FROM pg_trigger t WHERE t.oid = d.objid AND NOT t.tgisinternal)
             OR d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef e, pg_attribute g
                 WHERE e.oid = d.objid AND g.attrelid = e.adrelid AND g.attnum = e.adnum AND g.attgenerated <> '')
@@ -622,13 +641,14 @@ BEGIN
             MESSAGE = format('trigger "%s" of table "%s" seems to fill the key itself', found.trigger, relation),
             HINT = 'Then its values go on to be the keys, and not ids of idgen: change or drop it.';
     END LOOP;
-    FOR found IN SELECT string_agg(format('%s.%I (%s)', s.relation, s.column_name, s.type), ', ') AS columns
+    FOR found IN SELECT string_agg(format('%s (%s)', s.suspect, s.type), ', ') AS suspects
         FROM @extschema@.idgen_suspects(idgen_adopt.relation) s
     LOOP
-        IF found.columns IS NOT NULL THEN
+        -- Who has several adopted says it of all of them at once.
+        IF found.suspects IS NOT NULL AND along = '{}' THEN
             RAISE WARNING USING
-                MESSAGE = format('columns that ids do not fit in may refer to "%s" without a foreign key', relation),
-                DETAIL = format('By their names: %s.', found.columns),
+                MESSAGE = format('what ids do not fit in may refer to "%s" without a foreign key', relation),
+                DETAIL = format('By what they name: %s.', found.suspects),
                 HINT = 'If they do, make them bigint first: they cannot hold the new keys.';
         END IF;
     END LOOP;
@@ -686,6 +706,8 @@ DECLARE
     keys regclass[];
     -- A dry run changes nothing that the next one would see.
     shown text[] := '{}';
+    adopted regclass[];
+    suspect record;
 BEGIN
     IF schema IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = format('argument "%s" of idgen_adopt_all() is null', 'schema');
@@ -720,7 +742,13 @@ BEGIN
             statements := NULL;
             refusal := SQLERRM;
         END;
+        adopted := adopted || CASE WHEN refusal IS NULL THEN relation END;
         RETURN NEXT;
+    END LOOP;
+    FOR suspect IN SELECT DISTINCT s.suspect AS name, s.type FROM unnest(adopted) a, @extschema@.idgen_suspects(a) s ORDER BY 1 LOOP
+        RAISE WARNING USING
+            MESSAGE = format('%s (%s) may refer to one of the tables without a foreign key', suspect.name, suspect.type),
+            HINT = 'If it does, make it bigint first: it cannot hold the new keys.';
     END LOOP;
 END;
 $$;
@@ -1179,11 +1207,12 @@ BEGIN
         END;
     END LOOP;
     RETURN QUERY
-        SELECT DISTINCT 'warning', 'column that may refer', format('%s.%I', s.relation, s.column_name),
-            format('By its name it holds keys of %s, which are ids now and do not fit in %s: ALTER TABLE %s ALTER COLUMN %I TYPE bigint.',
-                i.relation, s.type, s.relation, s.column_name)
-        FROM @extschema@.idgen_columns() i, @extschema@.idgen_suspects(i.relation) s
-        ORDER BY 3, 4;
+        SELECT 'warning', 'reference that may be too narrow', s.suspect,
+            format('By what it names it holds keys of %s, which are ids now and do not fit in %s: %s.',
+                min(i.relation::text) || CASE WHEN count(*) > 1 THEN format(' or of %s other tables', count(*) - 1) ELSE '' END, s.type, s.remedy)
+        FROM (SELECT DISTINCT i.relation FROM @extschema@.idgen_columns() i) i, @extschema@.idgen_suspects(i.relation) s
+        GROUP BY s.suspect, s.type, s.remedy
+        ORDER BY 3;
     RETURN QUERY
         SELECT 'warning', 'partitions end', p.relation::text,
             format('From %s on new ids have no partition: SELECT idgen_create_partitions(%L, %L, ...).', p.at, p.relation::text, p.at)

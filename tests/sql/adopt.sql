@@ -184,12 +184,22 @@ CREATE VIEW used.recent AS SELECT id FROM used.orders;
 CREATE POLICY own ON used.orders USING (id > 0);
 CREATE FUNCTION used.fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := 5; RETURN NEW; END $$;
 CREATE TRIGGER fill BEFORE INSERT ON used.orders FOR EACH ROW WHEN (NEW.id IS NULL) EXECUTE FUNCTION used.fill();
+CREATE FUNCTION used.latest() RETURNS integer LANGUAGE sql AS 'SELECT max(id) FROM used.orders';
+CREATE FUNCTION used.by(ids integer[]) RETURNS SETOF text LANGUAGE sql BEGIN ATOMIC SELECT o::text FROM used.orders o WHERE o.id = ANY (ids); END;
+CREATE FUNCTION used.other(n integer) RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM used.orders';
 CREATE TABLE used.lines (order_id integer, orderid bigint, about_id integer, about_type text, order_ids integer[], other_id integer);
 \set SHOW_CONTEXT never
 SELECT idgen_adopt('used.orders', 'id', dry_run => true);
 SELECT idgen_adopt('used.orders', 'id', rewrite => true);
 SELECT idgen_adopt('used.orders', 'id', rewrite => true, dry_run => true);
 DROP VIEW used.recent;
+SET client_min_messages = error;
+CREATE PUBLICATION idgen_regress_some FOR TABLE used.orders WHERE (id > 5);
+RESET client_min_messages;
+SELECT idgen_adopt('used.orders', 'id', rewrite => true);
+DROP PUBLICATION idgen_regress_some;
+DROP FUNCTION used.by;
+CREATE FUNCTION used.by(ids integer[]) RETURNS SETOF text LANGUAGE sql AS 'SELECT o::text FROM used.orders o WHERE o.id = ANY (ids)';
 ALTER TABLE used.orders DROP COLUMN n;
 -- Triggers and policies are made again as they were.
 CREATE CONSTRAINT TRIGGER late AFTER UPDATE OF id ON used.orders DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION used.fill();
