@@ -375,9 +375,13 @@ CREATE FUNCTION idgen_suspects(relation regclass,
 LANGUAGE sql STABLE STRICT ROWS 5
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH key AS (
-        SELECT k.relname, a.attname, regexp_replace(regexp_replace(replace(lower(k.relname), '_', ''), '(ies|s)$', ''), '([^a-z0-9])', '\\\1', 'g') AS stem
-        FROM pg_class k LEFT JOIN pg_index x ON x.indrelid = k.oid AND x.indisprimary AND x.indnatts = 1
+    WITH named AS (
+        -- What a column calls a table that it refers to, without _id.
+        SELECT c.oid, c.relname, c.relnamespace, regexp_replace(replace(lower(c.relname), '_', ''), '(ies|s)$', '') AS stem
+        FROM pg_class c WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
+    ), key AS (
+        SELECT k.relname, a.attname, k.stem
+        FROM named k LEFT JOIN pg_index x ON x.indrelid = k.oid AND x.indisprimary AND x.indnatts = 1
             LEFT JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum = x.indkey[0]
         WHERE k.oid = $1
     ), narrow(type) AS (
@@ -385,14 +389,15 @@ AS $$
     ), schema AS (
         SELECT n.oid FROM pg_namespace n WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
     )
-    -- order_id or orderid of orders; what_id beside what_type may refer to any table; and arrays of such.
+    -- order_id or orderid of orders; what_id that is called after no table, or stands beside what_type, may be of any; and arrays of such.
     SELECT format('%s.%I', a.attrelid::regclass, a.attname), a.atttypid::regtype::text, format('ALTER TABLE %s ALTER COLUMN %I TYPE bigint%s',
         a.attrelid::regclass, a.attname, CASE WHEN a.atttypid::regtype::text LIKE '%[]' THEN '[]' END)
-    FROM key k, pg_class c, pg_attribute a
-    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND a.attrelid = c.oid AND a.attnum > 0
-        AND NOT a.attisdropped AND a.attgenerated = ''
-        AND c.relnamespace IN (TABLE schema) AND a.atttypid IN (TABLE narrow)
-        AND (lower(replace(a.attname, '_', '')) ~ ('^(.*_)?' || k.stem || '(y|s|ies)?ids?$')
+    FROM key k, named c, pg_attribute a, LATERAL (
+            SELECT regexp_replace(lower(replace(a.attname, '_', '')), '(y|s|ies)?ids?$', '') AS stem) refers
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+        AND c.relnamespace IN (TABLE schema) AND a.atttypid IN (TABLE narrow) AND a.attname ~* 'ids?$'
+        AND (refers.stem = k.stem
+            OR a.attname ~ '_ids?$' AND NOT EXISTS (SELECT FROM named o WHERE o.relnamespace = c.relnamespace AND o.stem = refers.stem)
             OR a.attname ~ '_id$' AND EXISTS (SELECT FROM pg_attribute t
                 WHERE t.attrelid = a.attrelid AND t.attname = regexp_replace(a.attname, '_id$', '_type') AND NOT t.attisdropped))
         AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = a.attrelid AND a.attnum = ANY (f.conkey))
@@ -410,7 +415,7 @@ AS $$
     ORDER BY 1;
 $$;
 COMMENT ON FUNCTION idgen_suspects(regclass) IS
-'what ids do not fit in and what may refer to the table without a foreign key: columns by their names, of one table or of any where a type stands beside, and functions in SQL and PL/pgSQL that name the table and its key';
+'what ids do not fit in and what may refer to the table without a foreign key: columns called after it, or after no table, or beside a type, and functions in SQL and PL/pgSQL that name the table and its key';
 
 -- The settings of the functions below make what their statements set end with them.
 
@@ -648,7 +653,7 @@ BEGIN
         IF found.suspects IS NOT NULL AND along = '{}' THEN
             RAISE WARNING USING
                 MESSAGE = format('what ids do not fit in may refer to "%s" without a foreign key', relation),
-                DETAIL = format('By what they name: %s.', found.suspects),
+                DETAIL = format('These may: %s.', found.suspects),
                 HINT = 'If they do, make them bigint first: they cannot hold the new keys.';
         END IF;
     END LOOP;
@@ -1208,7 +1213,7 @@ BEGIN
     END LOOP;
     RETURN QUERY
         SELECT 'warning', 'reference that may be too narrow', s.suspect,
-            format('By what it names it holds keys of %s, which are ids now and do not fit in %s: %s.',
+            format('It may hold keys of %s, which are ids now and do not fit in %s: %s.',
                 min(i.relation::text) || CASE WHEN count(*) > 1 THEN format(' or of %s other tables', count(*) - 1) ELSE '' END, s.type, s.remedy)
         FROM (SELECT DISTINCT i.relation FROM @extschema@.idgen_columns() i) i, @extschema@.idgen_suspects(i.relation) s
         GROUP BY s.suspect, s.type, s.remedy

@@ -187,7 +187,8 @@ CREATE TRIGGER fill BEFORE INSERT ON used.orders FOR EACH ROW WHEN (NEW.id IS NU
 CREATE FUNCTION used.latest() RETURNS integer LANGUAGE sql AS 'SELECT max(id) FROM used.orders';
 CREATE FUNCTION used.by(ids integer[]) RETURNS SETOF text LANGUAGE sql BEGIN ATOMIC SELECT o::text FROM used.orders o WHERE o.id = ANY (ids); END;
 CREATE FUNCTION used.other(n integer) RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM used.orders';
-CREATE TABLE used.lines (order_id integer, orderid bigint, about_id integer, about_type text, order_ids integer[], other_id integer);
+CREATE TABLE used.widgets (id integer);
+CREATE TABLE used.lines (widget_id integer, paid integer, order_id integer, orderid bigint, about_id integer, about_type text, order_ids integer[], other_id integer);
 \set SHOW_CONTEXT never
 SELECT idgen_adopt('used.orders', 'id', dry_run => true);
 SELECT idgen_adopt('used.orders', 'id', rewrite => true);
