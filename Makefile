@@ -156,10 +156,11 @@ suites: asserts-tree
 asserts-tree:
 	tests/asserts.sh $(PG_MAJOR)
 
-# Some minutes.
+# Some minutes. The storm of catalog events does in minutes there what else takes seconds.
 test-discarding:
 	export PG_BINDIR=$(ASSERTS)/bin SETTINGS="debug_discard_caches = 1" && \
-		tests/temporary_server.sh $(MAKE) installcheck TESTS="$(filter-out adopt doctor,$(TESTS))"
+		tests/temporary_server.sh $(MAKE) installcheck TESTS="$(filter-out adopt doctor,$(TESTS))" && \
+		STORM_SECONDS=300 cargo test --release $(FEATURES) --test storms catalog:: -- --nocapture
 
 test-documents: export SETTINGS = idgen.authority_database = many_servers
 test-documents:

@@ -157,7 +157,8 @@ fn no_id_comes_twice_no_place_is_lost_and_privileges_are_nextvals_whatever_the_c
     let seed = std::env::var("STORM_SEED").map_or(1, |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let primary = Cluster::with_idgen(&format!(
-        "idgen.max_generators = {PLACES}\nmax_prepared_transactions = 20\nidgen.horizon_lead = '500ms'\nmax_worker_processes = 20"
+        "idgen.max_generators = {PLACES}\nmax_prepared_transactions = 20\nidgen.horizon_lead = '500ms'\nmax_worker_processes = 20\n{}",
+        std::env::var("SETTINGS").unwrap_or_default()
     ));
     let mut admin = primary.connect("postgres");
     admin
