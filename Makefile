@@ -160,7 +160,7 @@ asserts-tree:
 test-discarding:
 	export PG_BINDIR=$(ASSERTS)/bin SETTINGS="debug_discard_caches = 1" && \
 		tests/temporary_server.sh $(MAKE) installcheck TESTS="$(filter-out adopt doctor,$(TESTS))" && \
-		STORM_SECONDS=300 cargo test --release $(FEATURES) --test storms catalog:: -- --nocapture
+		STORM_SECONDS=240 cargo test --release $(FEATURES) --test storms catalog:: -- --nocapture
 
 test-documents: export SETTINGS = idgen.authority_database = many_servers
 test-documents:

@@ -7,8 +7,14 @@
 
 -- Giving out ids: by the leader of a parallel query, as nextval() does, so that they come in the order of its rows.
 
+CREATE FUNCTION idgen_support(request internal) RETURNS internal
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_support';
+COMMENT ON FUNCTION idgen_support(internal) IS
+'for the planner: has COPY FROM insert rows with ids in batches';
+
 CREATE FUNCTION idgen_next() RETURNS bigint
-LANGUAGE c VOLATILE PARALLEL RESTRICTED
+LANGUAGE c VOLATILE PARALLEL RESTRICTED SUPPORT @extschema@.idgen_support
 AS 'MODULE_PATHNAME', 'idgen_next_wrapper';
 COMMENT ON FUNCTION idgen_next() IS
 'the next id of this server: unique over all servers with different machine ids, greater than every id it gave before, durable before it is visible';
@@ -20,7 +26,7 @@ COMMENT ON FUNCTION idgen_next_many(integer) IS
 'n ids of this server, increasing, each as if from idgen_next()';
 
 CREATE FUNCTION idgen_next_uuid() RETURNS uuid
-LANGUAGE c VOLATILE PARALLEL RESTRICTED
+LANGUAGE c VOLATILE PARALLEL RESTRICTED SUPPORT @extschema@.idgen_support
 AS 'MODULE_PATHNAME', 'idgen_next_uuid_wrapper';
 COMMENT ON FUNCTION idgen_next_uuid() IS
 'the next UUID of version 7 of this server: unique and increasing as what idgen_next() gives; milliseconds since 1970, sequence, machine id, 52 random bits';
@@ -203,10 +209,30 @@ COMMENT ON FUNCTION idgen_create_generator(text, text, integer, integer, integer
 'makes a generator: a sequence that is dropped, renamed, granted and dumped as any other, whose ids idgen_next(generator) gives; by preset, or by bits from the highest down, epoch and tick; ordering is server, gossip, strict or, for a counter, block';
 
 CREATE FUNCTION idgen_next(generator regclass) RETURNS bigint
-LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
+LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED SUPPORT @extschema@.idgen_support
 AS 'MODULE_PATHNAME', 'idgen_next_of_wrapper';
 COMMENT ON FUNCTION idgen_next(regclass) IS
 'the next id of the generator; needs USAGE or UPDATE on its sequence, as nextval() does';
+
+-- What COPY FROM calls in their place, under a label with which it inserts in batches. SQL has no value of type internal.
+
+CREATE FUNCTION idgen_next_in_copy(internal) RETURNS bigint
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'idgen_next_wrapper';
+COMMENT ON FUNCTION idgen_next_in_copy(internal) IS
+'idgen_next() in a COPY FROM';
+
+CREATE FUNCTION idgen_next_in_copy(generator regclass, internal) RETURNS bigint
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'idgen_next_of_wrapper';
+COMMENT ON FUNCTION idgen_next_in_copy(regclass, internal) IS
+'idgen_next(generator) in a COPY FROM';
+
+CREATE FUNCTION idgen_next_uuid_in_copy(internal) RETURNS uuid
+LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'idgen_next_uuid_wrapper';
+COMMENT ON FUNCTION idgen_next_uuid_in_copy(internal) IS
+'idgen_next_uuid() in a COPY FROM';
 
 CREATE FUNCTION idgen_next_many(generator regclass, n integer) RETURNS SETOF bigint
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1000

@@ -5,6 +5,7 @@
 //! SELECT idgen_next()
 //!     |
 //! functions     what SQL can call: guard, call, convert          form_functions, forms: ids as text, UUIDs, opaque
+//!     |                                                       copy: what COPY FROM calls instead
 //!     |
 //! generator     what a call does that cannot be served at once   counter: blocks of a sequence
 //!     |    |                                                     strict: waits for the authority
@@ -27,6 +28,7 @@
 mod ask;
 mod blocks;
 mod book;
+mod copy;
 mod counter;
 mod drops;
 mod errand;

@@ -10,6 +10,7 @@ mod borrow;
 mod clock;
 mod concurrency;
 mod controls;
+mod copy;
 mod crash;
 mod doctor;
 mod errors;

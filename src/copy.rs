@@ -1,0 +1,96 @@
+//! COPY FROM in batches. PostgreSQL inserts row by row where a default is volatile, nextval() excepted by its name: it might look
+//! at the table. What gives ids does not.
+//!
+//! So where a COPY FROM plans its defaults, calls of these functions become calls of their twins, which are the same but for their
+//! label: STABLE. A twin has one argument more, of type `internal`, of which SQL has no value: nobody else can call it.
+//!
+//! A default that is planned for another reason keeps its label, or ALTER TABLE .. ADD COLUMN would give all rows one id. What tells
+//! COPY from everything else is the memory context: it plans its defaults in its own, and whatever its triggers, checks and
+//! defaults run has others. No state could be left behind, and no statement is slower. Where a PostgreSQL to come calls that
+//! context something else, rows go in one by one again, and `copy::rows_with_ids_go_in_in_batches` says so.
+
+use pgrx::{pg_sys, prelude::*};
+use std::{
+    ffi::{CStr, CString},
+    ptr,
+};
+
+/// The context in which COPY FROM plans its defaults.
+const COPY: &CStr = c"COPY";
+
+#[unsafe(no_mangle)]
+extern "C" fn pg_finfo_idgen_support() -> &'static pg_sys::Pg_finfo_record {
+    &pg_sys::Pg_finfo_record { api_version: 1 }
+}
+
+/// The planner's questions about a call of these functions: one is what else the call could be. Null is no answer.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn idgen_support(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the planner gives a node, which says what it is; there is a current context, and it has a name.
+    unsafe {
+        let request = (*(*call).args.as_ptr()).value.cast_mut_ptr::<pg_sys::Node>();
+        if (*request).type_ != pg_sys::NodeTag::T_SupportRequestSimplify {
+            return pg_sys::Datum::null();
+        }
+        let request = request.cast::<pg_sys::SupportRequestSimplify>();
+        // A query is planned with a root.
+        if !(*request).root.is_null() || CStr::from_ptr((*pg_sys::CurrentMemoryContext).name) != COPY {
+            return pg_sys::Datum::null();
+        }
+        twin_of((*request).fcall)
+    }
+}
+
+/// The same call of the twin; null if there is none, or who plans may not call either.
+#[pg_guard]
+unsafe extern "C-unwind" fn twin_of(call: *const pg_sys::FuncExpr) -> pg_sys::Datum {
+    // SAFETY: a call that is planned, whose parts are copied.
+    unsafe {
+        let Some(twin) = find((*call).funcid).filter(|twin| may_call((*call).funcid) && may_call(*twin)) else {
+            return pg_sys::Datum::null();
+        };
+        let (none, size) = (pg_sys::InvalidOid, size_of::<pg_sys::Datum>() as i32);
+        let argument = pg_sys::makeConst(pg_sys::INTERNALOID, -1, none, size, pg_sys::Datum::null(), false, true);
+        let arguments = pg_sys::lappend(pg_sys::list_copy((*call).args), argument.cast());
+        let (result, collation, form) = ((*call).funcresulttype, (*call).inputcollid, (*call).funcformat);
+        pg_sys::Datum::from(pg_sys::makeFuncExpr(twin, result, arguments, (*call).funccollid, collation, form))
+    }
+}
+
+/// The function beside `function` that is called after it.
+unsafe fn find(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: lookups by the oid of a function, whose name and types are copied.
+    unsafe {
+        let name = pg_sys::get_func_name(function);
+        if name.is_null() {
+            return None;
+        }
+        let name = CString::new([CStr::from_ptr(name).to_bytes(), b"_in_copy"].concat()).ok()?;
+        let (mut types, mut count) = (ptr::null_mut(), 0);
+        pg_sys::get_func_signature(function, &mut types, &mut count);
+        let types: Vec<pg_sys::Oid> =
+            (0..count as usize).map(|number| *types.add(number)).chain([pg_sys::INTERNALOID]).collect();
+        const OID: i16 = 1;
+        let twin = pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::PROCNAMEARGSNSP as i32,
+            OID,
+            pg_sys::Datum::from(name.as_ptr()),
+            pg_sys::Datum::from(pg_sys::buildoidvector(types.as_ptr(), types.len() as i32)),
+            pg_sys::get_func_namespace(function).into(),
+            pg_sys::Datum::null(),
+        );
+        Some(twin).filter(|twin| *twin != pg_sys::InvalidOid)
+    }
+}
+
+fn may_call(function: pg_sys::Oid) -> bool {
+    let mode = pg_sys::AclMode::from(pg_sys::ACL_EXECUTE);
+    // SAFETY: a lookup by oid.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let answer = pg_sys::pg_proc_aclcheck(function, pg_sys::GetUserId(), mode);
+        #[cfg(not(feature = "pg15"))]
+        let answer = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, pg_sys::GetUserId(), mode);
+        answer == pg_sys::AclResult::ACLCHECK_OK
+    }
+}
