@@ -229,6 +229,7 @@ def bench_jobs(session, report):
         "INSERT of 100 rows": (lambda n: f"INSERT INTO job (value) VALUES {values}", lambda n: 100),
         "INSERT ... SELECT": (lambda n: f"INSERT INTO job (value) SELECT g FROM generate_series(1, {bulk // n}) g", lambda n: bulk // n),
         "COPY": (lambda n: f"COPY job (value) FROM '{file}{n}'", lambda n: bulk // n),
+        "COPY, no key": (lambda n: f"COPY job (value) FROM '{file}{n}'", lambda n: bulk // n),
     }
     counts = (1, 8)
     for n in counts:
@@ -237,15 +238,16 @@ def bench_jobs(session, report):
     runs = [(job, n) for job in jobs for n in counts]
     took = {run: {kind: [] for kind in kinds} for run in runs}
     cpu = {job: {kind: [] for kind in kinds} for job in list(jobs)[2:]}
-    sizes = {size: {kind: [] for kind in kinds} for size in ("table", "primary key", "WAL, INSERT ... SELECT", "WAL, COPY")}
+    sizes = {size: {kind: [] for kind in kinds} for size in ("table", "primary key", *(f"WAL, {job}" for job in cpu))}
     for i in range(rounds):
         for job, n in runs:
             progress(f"{job}, {sessions_of(n)}: round {i + 1} of {rounds}")
             script, rows = jobs[job]
-            limit = ("-t", "1") if job in ("INSERT ... SELECT", "COPY") else ("-T", str(seconds))
+            limit = ("-t", "1") if job in cpu else ("-T", str(seconds))
             for kind in shuffled(kinds):
                 session.run("DROP TABLE IF EXISTS job")
-                session.run(f"CREATE TABLE job (id {kinds[kind]} PRIMARY KEY, value int)")
+                key = "" if job.endswith("no key") else "PRIMARY KEY"
+                session.run(f"CREATE TABLE job (id {kinds[kind]} {key}, value int)")
                 session.run("CHECKPOINT")
                 before, used = session.value("SELECT pg_current_wal_insert_lsn()"), session.ended_cpu_s()
                 tps, _ = pgbench(script(n), n, *limit)
@@ -257,7 +259,7 @@ def bench_jobs(session, report):
                 if job == "INSERT ... SELECT" and n == 1:
                     sizes["table"][kind].append(int(session.value("SELECT pg_relation_size('job')")) / bulk)
                     sizes["primary key"][kind].append(int(session.value("SELECT pg_relation_size('job_pkey')")) / bulk)
-    report.group("Rows with a primary key, microseconds a row",
+    report.group("Rows, with a primary key where nothing is said, microseconds a row",
                  f"that is seconds a million; {rounds_of(rounds)}; INSERT of 1 and 100 rows for {seconds} s, the others {bulk:,} rows")
     for job, n in runs:
         for kind in kinds:
