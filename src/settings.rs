@@ -11,6 +11,7 @@ pub static MAX_GENERATORS: GucSetting<i32> = GucSetting::<i32>::new(256);
 /// The key of the opaque form; none or empty: there is no such form.
 static OPAQUE_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static HORIZON_LEAD: GucSetting<i32> = GucSetting::<i32>::new(4_000);
+static KEEP_READY: GucSetting<i32> = GucSetting::<i32>::new(60);
 static MAX_BORROW: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static MAX_CLOCK_JUMP: GucSetting<i32> = GucSetting::<i32>::new(86_400);
 static WAIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
@@ -107,6 +108,11 @@ pub fn horizon_lead() -> Micros {
     Micros::from(HORIZON_LEAD.get()) * 1000
 }
 
+/// How long the horizon is kept ready for calls that come now and then.
+pub fn keep_ready() -> Micros {
+    Micros::from(KEEP_READY.get()) * SECOND
+}
+
 /// How far a burst may run ahead of the clock.
 pub fn max_borrow() -> Micros {
     Micros::from(MAX_BORROW.get()) * 1000
@@ -155,6 +161,15 @@ pub fn define() {
         100,
         3_600_000,
         GucFlags::UNIT_MS,
+    );
+    reloadable(
+        c"idgen.keep_ready",
+        c"How long the horizon is kept ready for calls that come now and then; 0: the first one after a pause waits for a flush.",
+        c"It is for twice the pause between the last two uses, if that is not more than this: a small record of WAL each half idgen.horizon_lead.",
+        &KEEP_READY,
+        0,
+        86_400,
+        GucFlags::UNIT_S,
     );
     reloadable(
         c"idgen.max_borrow",

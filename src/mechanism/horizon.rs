@@ -132,6 +132,35 @@ impl Position {
     }
 }
 
+/// Whether ids will be wanted soon, so that the horizon is to be ready: calls that came at some distance are expected to go on so.
+/// Times are of the boot-time clock.
+#[derive(Debug, Default)]
+pub struct Demand {
+    used: Option<Micros>,
+    expected_until: Micros,
+}
+
+impl Demand {
+    /// Ids were given out since it was looked last. They are expected for twice the time since the use before, if that is not
+    /// more than `most`.
+    pub fn used(&mut self, now: Micros, most: Micros) {
+        let keep = 2 * now.saturating_sub(self.used.unwrap_or(Micros::MIN / 4));
+        if keep <= most {
+            self.expected_until = self.expected_until.max(now + keep);
+        }
+        self.used = Some(now);
+    }
+
+    /// How long ago ids were given out.
+    pub fn idle(&self, now: Micros) -> Micros {
+        now - self.used.unwrap_or(Micros::MIN / 4)
+    }
+
+    pub fn is_expected(&self, now: Micros) -> bool {
+        now <= self.expected_until
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +187,22 @@ mod tests {
             }
             assert!(horizon <= true_time + 2 * LEAD, "{crash}: {} ahead", horizon - true_time);
         }
+    }
+
+    #[test]
+    fn calls_are_expected_at_the_distance_at_which_they_came_and_not_for_long() {
+        let mut demand = Demand::default();
+        let most = 60 * SECOND;
+        demand.used(NOON, most);
+        assert!(!demand.is_expected(NOON + 1), "one call is no habit");
+        demand.used(NOON + 5 * SECOND, most);
+        // A second one of the same burst takes nothing away.
+        demand.used(NOON + 6 * SECOND, most);
+        assert!(demand.is_expected(NOON + 15 * SECOND) && !demand.is_expected(NOON + 15 * SECOND + 1));
+        demand.used(NOON + 100 * SECOND, most);
+        assert!(!demand.is_expected(NOON + 100 * SECOND + 1), "too seldom");
+        demand.used(NOON + 100 * SECOND + 1, 0);
+        assert!(!demand.is_expected(NOON + 100 * SECOND + 2), "turned off");
     }
 
     proptest! {

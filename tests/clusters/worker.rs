@@ -99,6 +99,32 @@ fn its_title_says_whether_ids_are_given_and_what_is_in_the_way() {
     wait_until("it says why not", || cluster.child("idgen horizon no ids: the machine id is not set").is_some());
 }
 
+#[test]
+fn calls_that_come_now_and_then_find_the_horizon_ready_and_when_they_end_nothing_is_written() {
+    let waits = |keep_ready: &str| {
+        let cluster = Cluster::with_idgen(&format!(
+            "idgen.horizon_lead = '200ms'\nidgen.keep_ready = '{keep_ready}'\nwal_level = minimal\nmax_wal_senders = 0"
+        ));
+        let mut client = cluster.connect("postgres");
+        for _ in 0..6 {
+            thread::sleep(Duration::from_millis(1500));
+            client.batch_execute(NEXT).unwrap();
+        }
+        let waits: i64 = one(&mut client, "SELECT horizon_waits FROM idgen_status()");
+        let mut moves = || one::<i64>(&mut client, "SELECT horizon_moves FROM idgen_status()");
+        wait_until("it is at rest", || {
+            let before = moves();
+            thread::sleep(Duration::from_secs(1));
+            moves() == before
+        });
+        waits
+    };
+    let [ready, not_ready] =
+        ["1min", "0"].map(|keep_ready| thread::spawn(move || waits(keep_ready))).map(|server| server.join().unwrap());
+    assert!(not_ready >= 5, "only {not_ready} of 6 calls had to wait: the pause is too short to tell");
+    assert!(ready <= 2, "{ready} of 6 calls had to wait");
+}
+
 /// With wal_level minimal PostgreSQL itself writes nothing when idle either.
 #[test]
 fn an_idle_server_writes_nothing() {
