@@ -182,6 +182,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         /// Starts, other leads, raised horizons and stepped clocks, in any order.
         #[test]
+        #[cfg_attr(miri, ignore = "takes minutes")]
         fn at_nine_tenths_of_the_rate_nobody_ever_sleeps(
             lead in 100_000..600 * SECOND,
             coarse in any::<bool>(),
@@ -202,6 +203,7 @@ mod tests {
 
         /// Also where callers want more than there is, each time between two crashes.
         #[test]
+        #[cfg_attr(miri, ignore = "takes minutes")]
         fn quick_restarts_do_not_ratchet(
             lead in 100_000..600 * SECOND, uptime in SECOND / 5..3 * SECOND, rate in 0.1..3.0f64,
         ) {
@@ -214,6 +216,7 @@ mod tests {
         }
 
         #[test]
+        #[cfg_attr(miri, ignore = "takes minutes")]
         fn what_a_start_left_ahead_heals(lead in 100_000..60 * SECOND) {
             let mut life = Life::new(lead, MACHINE);
             life.load(0.9, SECOND);
