@@ -1111,6 +1111,7 @@ DECLARE
     status record;
     found record;
     largest bigint;
+    is_behind boolean;
     servers text[];
     nodes text[];
     connections text[];
@@ -1225,8 +1226,11 @@ BEGIN
         ORDER BY 1, 2
     LOOP
         BEGIN
-            EXECUTE format('SELECT max(%I) FROM %s', found.name, found.relation::regclass) INTO largest;
-            IF largest > coalesce(pg_sequence_last_value(found.sequence), 0)
+            -- One that was not called yet gives last_value itself next.
+            EXECUTE format('SELECT k.largest, k.largest > s.last_value OR k.largest = s.last_value AND NOT s.is_called
+                FROM (SELECT max(%I) AS largest FROM %s) k, %s s', found.name, found.relation::regclass, found.sequence::regclass)
+                INTO largest, is_behind;
+            IF is_behind
                 AND @extschema@.idgen_timestamp(largest) BETWEEN '2025-01-02 00:00:00+00' AND now() + interval '1 day'
             THEN
                 RETURN QUERY SELECT 'error', 'sequence behind its keys', format('%s.%I', found.relation::regclass, found.name),

@@ -25,6 +25,18 @@ CREATE TABLE misled (id bigint DEFAULT nextval('counter'));
 SELECT * FROM findings;
 DROP TABLE adopted, misled;
 
+-- The sequence of an abandoned key is above its ids, also before it gives its first number.
+SET client_min_messages = error;
+CREATE TABLE abandoned (id bigserial PRIMARY KEY);
+SELECT count(*) > 0 AS done FROM idgen_adopt('abandoned', 'id');
+INSERT INTO abandoned DEFAULT VALUES;
+SELECT count(*) > 0 AS done FROM idgen_abandon('abandoned', 'id');
+SELECT * FROM findings;
+SELECT setval('abandoned_id_seq', max(id), false) = max(id) AS behind FROM abandoned;
+SELECT finding, object FROM findings;
+DROP TABLE abandoned;
+SET client_min_messages = warning;
+
 -- Generators that come to their end.
 SELECT idgen_create_generator('ended', timestamp_bits => 20, tick => '1 ms', epoch => '2025-01-01 00:00:00+00', schema => 'doctor');
 SELECT idgen_create_generator('nearly', timestamp_bits => 24, tick => '1 s', epoch => date_trunc('hour', now()) - interval '190 days',
