@@ -1217,6 +1217,8 @@ BEGIN
         SELECT e.adrelid AS relation, a.attname AS name, s.oid AS sequence
         FROM pg_depend d JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
             JOIN pg_attrdef e ON e.oid = d.objid
+            -- Nobody reads temporary tables of another session, nor a standby unlogged ones.
+            JOIN pg_class c ON c.oid = e.adrelid AND c.relpersistence = 'p' AND s.relpersistence = 'p'
             JOIN pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum AND a.atttypid = 'bigint'::regtype
         WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
             AND has_table_privilege(e.adrelid, 'SELECT') AND CASE WHEN s.relkind = 'S' THEN has_sequence_privilege(s.oid, 'SELECT') END

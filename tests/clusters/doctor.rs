@@ -183,6 +183,14 @@ fn an_adoption_that_a_tool_undid_and_partitions_that_end_are_named() {
 }
 
 #[test]
+fn temporary_tables_of_other_sessions_are_not_read() {
+    let cluster = Cluster::with_idgen("");
+    let mut other = cluster.connect("postgres");
+    other.batch_execute("CREATE TEMPORARY TABLE t (id bigserial PRIMARY KEY); INSERT INTO t DEFAULT VALUES").unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+}
+
+#[test]
 fn a_step_of_the_clock_is_named_for_a_day() {
     let cluster = Cluster::with_idgen("");
     cluster.one::<i64>(NEXT);
