@@ -503,7 +503,7 @@ BEGIN
             SELECT key.attrelid, key.attname, true, false
             UNION ALL
             SELECT x.indrelid, a.attname, true, true FROM pg_index x, pg_attribute a
-            WHERE x.indrelid = ANY (along) AND x.indisprimary AND x.indnatts = 1 AND a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+            WHERE x.indrelid = ANY (along) AND x.indisprimary AND a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
         )
         UNION
             SELECT n.*, h.is_along FROM holder h, LATERAL (
@@ -739,6 +739,8 @@ DECLARE
     shown text[] := '{}';
     adopted regclass[];
     suspect record;
+    detail text;
+    hint text;
 BEGIN
     IF schema IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = format('argument "%s" of idgen_adopt_all() is null', 'schema');
@@ -748,12 +750,12 @@ BEGIN
             MESSAGE = format('schema "%s" does not exist', schema),
             HINT = 'Give the name of the schema with the tables.';
     END IF;
-    -- Keys of one integer column that a sequence fills; of partitions and children their parent's.
+    -- Keys whose first column is an integer that a sequence fills; of partitions and children their parent's.
     FOR relation, column_name, keys IN
         SELECT x.indrelid::regclass, a.attname, array_agg(x.indrelid) OVER ()
         FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
             JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
-        WHERE n.nspname = idgen_adopt_all.schema AND x.indisprimary AND x.indnatts = 1 AND a.attinhcount = 0
+        WHERE n.nspname = idgen_adopt_all.schema AND x.indisprimary AND a.attinhcount = 0
             AND a.atttypid IN ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype)
             AND (a.attidentity <> '' OR EXISTS (SELECT FROM pg_attrdef e, pg_depend d, pg_class s
                 WHERE e.adrelid = a.attrelid AND e.adnum = a.attnum AND d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid
@@ -770,8 +772,9 @@ BEGIN
                 WHERE NOT (dry_run AND a = ANY (shown)) OR a ~ '^(BEGIN|SET|LOCK|COMMIT)');
             shown := shown || statements;
         EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
             statements := NULL;
-            refusal := SQLERRM;
+            refusal := concat_ws(E'\n', SQLERRM, nullif(detail, ''), nullif(hint, ''));
         END;
         adopted := adopted || CASE WHEN refusal IS NULL THEN relation END;
         RETURN NEXT;
@@ -876,9 +879,17 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+    detail text;
+    hint text;
 BEGIN
     IF schema IS NULL THEN
         RAISE null_value_not_allowed USING MESSAGE = format('argument "%s" of idgen_abandon_all() is null', 'schema');
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = idgen_abandon_all.schema) THEN
+        RAISE invalid_schema_name USING
+            MESSAGE = format('schema "%s" does not exist', schema),
+            HINT = 'Give the name of the schema with the tables.';
     END IF;
     FOR relation, column_name IN
         SELECT i.relation, i.column_name
@@ -892,8 +903,9 @@ BEGIN
             statements := ARRAY(SELECT a FROM @extschema@.idgen_abandon(idgen_abandon_all.relation, idgen_abandon_all.column_name,
                 idgen_abandon_all."identity", idgen_abandon_all.dry_run, idgen_abandon_all.lock_timeout) a);
         EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
             statements := NULL;
-            refusal := SQLERRM;
+            refusal := concat_ws(E'\n', SQLERRM, nullif(detail, ''), nullif(hint, ''));
         END;
         RETURN NEXT;
     END LOOP;
