@@ -3,6 +3,7 @@
 # make dist                      the sources as PGXN wants them, idgen-VERSION.zip
 # make installcheck              SQL tests on a running server that preloads idgen (PGHOST, PGPORT, PGUSER)
 # make run                       three shards on this machine, from nothing
+# make psql                      psql on a throwaway server that has idgen
 # make test                      everything, on each of PG_VERSIONS
 # make soak MINUTES=30            long storms of faults: half of the time on one server and its standby, half on several
 # make kills KILLS=1000          as many kills at random moments, against the durable horizon
@@ -73,6 +74,9 @@ clean:
 
 run:
 	$(in_private_tree) examples/three_shards/run.sh
+
+psql:
+	$(in_private_tree) tests/temporary_server.sh "$$bin/psql"
 
 bench-members:
 	$(in_private_tree) tests/bench/members.py
@@ -192,7 +196,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install uninstall dist installcheck clean run bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms test-documents soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
+.PHONY: FORCE all install uninstall dist installcheck clean run psql bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms test-documents soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
 
 define newline
 

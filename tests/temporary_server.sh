@@ -21,4 +21,4 @@ if [ -n "${UNDER:-}" ]; then
     chmod +x "$dir/postgres"
 fi
 as_owner "$PG_BINDIR/pg_ctl" ${UNDER:+-p "$dir/postgres"} -w -D "$dir/data" -l "$dir/log" start >/dev/null || { cat "$dir/log" >&2; exit 1; }
-PGHOST=$dir PGPORT=5432 PGUSER=postgres "$@"
+PGHOST=$dir PGPORT=5432 PGUSER=postgres PGDATABASE=postgres "$@"
