@@ -90,7 +90,7 @@ test:
 	$(call stage,lint and pure tests,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-pure)
 	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
 	$(call stage,scripts,tests/security/pgspot.sh)
-	$(call stage,documents,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-documents)
+	$(call stage,documents,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-documents)
 	$(call stage,assertions,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-asserts)
 	$(call stage,instructions,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin tests/budget/run.sh)
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
@@ -166,9 +166,12 @@ test-discarding:
 		tests/temporary_server.sh $(MAKE) installcheck TESTS="$(filter-out adopt doctor,$(TESTS))" && \
 		STORM_SECONDS=240 cargo test --release $(FEATURES) --test storms catalog:: -- --nocapture
 
-test-documents: export SETTINGS = idgen.authority_database = many_servers
+# What the documents build is what is built already.
+test-documents: export TARGETS = --lib --test clusters
+test-documents: export PG_VERSION = $(PG_MAJOR)
+test-documents: export SETTINGS = idgen.authority_database = 'many-servers'
 test-documents:
-	tests/temporary_server.sh tests/documents.py
+	tests/temporary_server.sh tests/documents/run.py
 
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh

@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""Runs what the documents show, as it is pasted; needs a server that preloads idgen, and PostgreSQL's programs in PG_BINDIR:
+
+    SETTINGS="idgen.authority_database = 'many-servers'" tests/temporary_server.sh tests/documents/run.py [PAGE ...]
+
+The blocks of a page run one after the other, in a database of its own that has the extension; one that begins with CREATE
+EXTENSION, in a new database without. What a page takes for granted is made by PAGE.sql in this folder.
+
+    sql     by psql, until the first error
+    sh      by bash, in the top folder, until the first error
+    conf    each line by ALTER SYSTEM: there is such a setting, and it can have the value
+    text    not at all: a picture; or, right below SQL, what that printed
+
+Besides, every function, setting and test of idgen that a page names exists.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+
+HERE = pathlib.Path(__file__).parent
+TOP = HERE.parents[1]
+ELSEWHERE = {"python", "js", "rust", "ruby", "prisma", "go"}  # tests/orms, and what docs/orms.md says is not tested
+
+# Page and first line of each block that is not run, and why.
+NOT_RUN = {
+    ("README.md", "make test     # everything that is claimed here"):
+        "it is what runs this",
+    ("README.md", "sudo apt-get install build-essential postgresql-server-dev-15"):
+        "root's package manager, and the machine's own PostgreSQL",
+    ("docs/migration.md", "SELECT cron.schedule('events', '0 3 * * *', $$"):
+        "needs pg_cron",
+    ("docs/migration.md", "SELECT partman.create_parent('public.events', 'id', 'native', (86400000::bigint << 22)::text,"):
+        "needs pg_partman",
+    ("docs/runbook.md", "pg_basebackup -D /srv/clone -h origin -c fast"):
+        "another machine; storms::copies makes such clones",
+    ("docs/runbook.md", "SET allow_system_table_mods = on;"):
+        "only after a restart without idgen; repair::what_the_runbook_says_of_removal_frees_the_origin_here_and_on_the_standby_and_ids_come_back_above runs it",
+}
+
+
+def psql(database, sql, name="<stdin>"):
+    """What psql prints, and what it complains about if it fails."""
+    # Far from UTC, as users are.
+    environment = os.environ | {"PGTZ": "Asia/Kathmandu"}
+    command = [f"{os.environ['PG_BINDIR']}/psql", "-XqAtd", database, "-v", "ON_ERROR_STOP=1", "-f", "-"]
+    done = subprocess.run(command, env=environment, input=sql, capture_output=True, text=True)
+    return done.stdout, done.stderr.replace("psql:<stdin>", name).strip() if done.returncode else ""
+
+
+def bash(database, text):
+    """What bash printed if it fails."""
+    environment = os.environ | {
+        "PATH": f"{os.environ['PG_BINDIR']}:{os.environ['PATH']}",
+        "PGDATABASE": database,
+        "SETTINGS": "",
+    }
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], cwd=TOP, env=environment, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return f"bash: {done.returncode}\n{done.stdout[-2000:]}" if done.returncode else ""
+
+
+def new_database(name, sql):
+    for database, statements in (("postgres", f'CREATE DATABASE "{name}"'), (name, sql)):
+        _, complaint = psql(database, statements)
+        if complaint:
+            sys.exit(complaint)
+    return name
+
+
+def with_alter_system(text):
+    """The same lines, for psql."""
+    line = re.compile(r"^([\w.]+) = '?(.*?)'?[ ]*(#.*)?$", re.MULTILINE)
+    return line.sub(r"ALTER SYSTEM SET \1 = '\2'; ALTER SYSTEM RESET \1;", text)
+
+
+def blocks(text):
+    """(line, language, lines, whether it is right below another) of all that is fenced."""
+    end = 0
+    for found in re.finditer(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.DOTALL | re.MULTILINE):
+        yield text.count("\n", 0, found.start(3)) + 1, found[2], textwrap.dedent(found[3]), text[end : found.start()].isspace()
+        end = found.end()
+
+
+def faults_of_blocks(page, text, name):
+    left_out = {first for of, first in NOT_RUN if of == page}
+    database = None
+    printed = ""
+    for line, language, lines, is_below in blocks(text):
+        first = lines.split("\n")[0]
+        if first in left_out:
+            left_out.remove(first)
+            continue
+        if language not in ("sql", "sh", "conf"):
+            if language not in ELSEWHERE | {"text"}:
+                yield f"{page}:{line}: nobody knows how to run {language or 'a block without a language'}"
+            elif is_below and lines != printed:
+                yield f"{page}:{line}: what is above prints\n{printed}"
+            continue
+        if first.startswith("CREATE EXTENSION"):
+            database = new_database(name if database is None else f"{name} {line}", "")
+        elif database is None:
+            setup = HERE / f"{name}.sql"
+            database = new_database(name, "CREATE EXTENSION idgen;" + (setup.read_text() if setup.exists() else ""))
+        if language == "sh":
+            complaint = bash(database, lines)
+        else:
+            lines = lines if language == "sql" else with_alter_system(lines)
+            # As many lines down as in the page, so that psql's numbers are the page's.
+            printed, complaint = psql(database, "\n" * (line - 1) + lines, page)
+        if complaint:
+            yield complaint if complaint.startswith(page) else f"{page}:{line}: {complaint}"
+    for first in left_out:
+        yield f"{page}: no block begins with the line that NOT_RUN names: {first}"
+
+
+def faults_of_names(page, text, functions, tested):
+    found = {(text.count("\n", 0, at.start()) + 1, at[0])
+             for at in re.finditer(r"(?<!/)\bidgen\.\w+\b(?!\*)|\bidgen_(authority\.)?\w+(?=\()|\b\w+::[\w:]+(?=`)", text)}
+    for line, name in sorted(found):
+        if name.startswith("idgen."):
+            exists = psql("names", f"SELECT 1 WHERE current_setting('{name}', true) IS NOT NULL")[0]
+        else:
+            exists = name in functions or name.split("::")[-1] in tested
+        if not exists:
+            yield f"{page}:{line}: there is no {name}"
+
+
+new_database("names", "CREATE EXTENSION idgen_authority CASCADE")
+functions = set(psql("names", """
+    SELECT CASE pronamespace WHEN 'idgen_authority'::regnamespace THEN 'idgen_authority.' ELSE '' END || proname FROM pg_proc
+""")[0].split())
+tested = {word for path in [*TOP.glob("src/**/*.rs"), *TOP.glob("tests/**/*.rs")] for word in re.findall(r"\w+", path.read_text())}
+faults = []
+for path in sorted([TOP / "README.md", *TOP.glob("docs/**/*.md"), *TOP.glob("examples/**/*.md")]):
+    page = str(path.relative_to(TOP))
+    if page in sys.argv[1:] or not sys.argv[1:]:
+        name = page.removesuffix("/README.md").split("/")[-1].removesuffix(".md")
+        text = path.read_text()
+        faults += faults_of_blocks(page, text, name)
+        faults += faults_of_names(page, text, functions, tested)
+print("\n".join(faults) if faults else "documents: all blocks ran")
+sys.exit(bool(faults))
