@@ -396,52 +396,64 @@ $$;
 COMMENT ON FUNCTION idgen_columns() IS
 'the columns whose default is idgen_next(), each with its generator';
 
-CREATE FUNCTION idgen_suspects(relation regclass,
+CREATE FUNCTION idgen_suspects(VARIADIC relations regclass[],
+    OUT relation regclass, -- whose keys it may hold, null: any's
     OUT suspect text, OUT type text, OUT remedy text) RETURNS SETOF record
 LANGUAGE sql STABLE STRICT ROWS 5
 SET search_path = pg_catalog, pg_temp
 AS $$
-    WITH named AS (
+    WITH named AS MATERIALIZED (
         -- What a column calls a table that it refers to, without _id.
         SELECT c.oid, c.relname, c.relnamespace, regexp_replace(replace(lower(c.relname), '_', ''), '(ies|s)$', '') AS stem
-        FROM pg_class c WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
-    ), key AS (
-        SELECT k.relname, a.attname, k.stem
-        FROM named k LEFT JOIN pg_index x ON x.indrelid = k.oid AND x.indisprimary AND x.indnatts = 1
+        FROM pg_class c, pg_namespace n
+        WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.oid = c.relnamespace
+            AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
+    ), key AS MATERIALIZED (
+        SELECT k.oid, k.stem, a.attname, '\m' || regexp_replace(k.relname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS table_word,
+            '\m' || regexp_replace(a.attname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS key_word
+        FROM named k LEFT JOIN pg_index x ON x.indrelid = k.oid AND x.indisprimary
             LEFT JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum = x.indkey[0]
-        WHERE k.oid = $1
+        WHERE k.oid = ANY (relations)
     ), narrow(type) AS (
         VALUES ('integer'::regtype), ('smallint'), ('integer[]'), ('smallint[]')
-    ), schema AS (
-        SELECT n.oid FROM pg_namespace n WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
+    ), referring AS MATERIALIZED (
+        SELECT a.attrelid, a.attname, a.atttypid::regtype::text AS type, c.relnamespace, a.attname ~* 'ids?$' AS is_id,
+            regexp_replace(lower(replace(a.attname, '_', '')), '(y|s|ies)?(ids?)?$', '') AS stem
+        FROM named c, pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.atttypid IN (TABLE narrow)
+            AND (a.attname ~* 'ids?$' OR a.atttypid IN ('integer[]'::regtype, 'smallint[]'::regtype))
+            AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = a.attrelid AND a.attnum = ANY (f.conkey))
+            AND NOT (a.attrelid = ANY (relations) AND EXISTS (SELECT FROM pg_index x
+                WHERE x.indrelid = a.attrelid AND x.indisprimary AND a.attnum = x.indkey[0]))
+    ), suspects AS (
+        -- order_id or orderid of orders, order_ids or orders if that is an array.
+        SELECT k.oid, r.attrelid, r.attname, r.type FROM referring r JOIN key k ON k.stem = r.stem
+        UNION ALL
+        -- what_id that is called after no table, or stands beside what_type, may be of any.
+        SELECT NULL, r.attrelid, r.attname, r.type
+        FROM referring r LEFT JOIN (SELECT DISTINCT n.relnamespace, n.stem FROM named n) o ON o.relnamespace = r.relnamespace AND o.stem = r.stem
+        WHERE r.is_id AND EXISTS (SELECT FROM key) AND r.stem NOT IN (SELECT k.stem FROM key k)
+            AND (o.stem IS NULL AND r.attname ~ '_ids?$' OR r.attname ~ '_id$' AND EXISTS (SELECT FROM pg_attribute t
+                WHERE t.attrelid = r.attrelid AND t.attname = regexp_replace(r.attname, '_id$', '_type') AND NOT t.attisdropped))
     )
-    -- order_id or orderid of orders; what_id that is called after no table, or stands beside what_type, may be of any; and arrays of such.
-    SELECT format('%s.%I', a.attrelid::regclass, a.attname), a.atttypid::regtype::text, format('ALTER TABLE %s ALTER COLUMN %I TYPE bigint%s',
-        a.attrelid::regclass, a.attname, CASE WHEN a.atttypid::regtype::text LIKE '%[]' THEN '[]' END)
-    FROM key k, named c, pg_attribute a, LATERAL (
-            SELECT regexp_replace(lower(replace(a.attname, '_', '')), '(y|s|ies)?ids?$', '') AS stem) refers
-    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-        AND c.relnamespace IN (TABLE schema) AND a.atttypid IN (TABLE narrow) AND a.attname ~* 'ids?$'
-        AND (refers.stem = k.stem
-            OR a.attname ~ '_ids?$' AND NOT EXISTS (SELECT FROM named o WHERE o.relnamespace = c.relnamespace AND o.stem = refers.stem)
-            OR a.attname ~ '_id$' AND EXISTS (SELECT FROM pg_attribute t
-                WHERE t.attrelid = a.attrelid AND t.attname = regexp_replace(a.attname, '_id$', '_type') AND NOT t.attisdropped))
-        AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = a.attrelid AND a.attnum = ANY (f.conkey))
-        AND NOT (a.attrelid = $1 AND EXISTS (SELECT FROM pg_index x WHERE x.indrelid = $1 AND x.indisprimary AND a.attnum = ANY (x.indkey)))
+    SELECT s.oid::regclass, format('%s.%I', s.attrelid::regclass, s.attname), s.type, format('ALTER TABLE %s ALTER COLUMN %I TYPE bigint%s',
+        s.attrelid::regclass, s.attname, CASE WHEN s.type LIKE '%[]' THEN '[]' END)
+    FROM suspects s
     UNION ALL
     -- Functions that take or return such a number, and name the table and its key.
-    SELECT 'function ' || p.oid::regprocedure, array_to_string(types.narrow, ', '), 'make it anew with bigint'
-    FROM key k, pg_proc p JOIN pg_language l ON l.oid = p.prolang,
-        LATERAL (SELECT array_agg(DISTINCT t::regtype::text) AS narrow FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) t
-            WHERE t IN (TABLE narrow)) types
-    WHERE p.prokind IN ('f', 'p') AND l.lanname IN ('sql', 'plpgsql') AND p.pronamespace IN (TABLE schema) AND types.narrow IS NOT NULL
-        AND coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) ~* ('\m' || regexp_replace(k.relname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M')
-        AND coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) ~* ('\m' || regexp_replace(k.attname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M')
-        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
-    ORDER BY 1;
+    SELECT k.oid::regclass, 'function ' || p.oid::regprocedure, p.types, 'make it anew with bigint'
+    FROM key k JOIN (SELECT p.oid, array_to_string(types.narrow, ', ') AS types, coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS body
+        FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_namespace n ON n.oid = p.pronamespace,
+            LATERAL (SELECT array_agg(DISTINCT t::regtype::text) AS narrow FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) t
+                WHERE t IN (TABLE narrow)) types
+        WHERE p.prokind IN ('f', 'p') AND l.lanname IN ('sql', 'plpgsql') AND types.narrow IS NOT NULL
+            AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
+            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+        OFFSET 0) p ON p.body ~* k.table_word AND p.body ~* k.key_word
+    ORDER BY 2, 1;
 $$;
-COMMENT ON FUNCTION idgen_suspects(regclass) IS
-'what ids do not fit in and what may refer to the table without a foreign key: columns called after it, or after no table, or beside a type, and functions in SQL and PL/pgSQL that name the table and its key';
+COMMENT ON FUNCTION idgen_suspects(regclass[]) IS
+'what ids do not fit in and what may refer to the tables without a foreign key: columns called after one, or after no table, or beside a type, and functions in SQL and PL/pgSQL that name the table and its key';
 
 -- The settings of the functions below make what their statements set end with them.
 
@@ -503,7 +515,7 @@ BEGIN
             SELECT key.attrelid, key.attname, true, false
             UNION ALL
             SELECT x.indrelid, a.attname, true, true FROM pg_index x, pg_attribute a
-            WHERE x.indrelid = ANY (along) AND x.indisprimary AND a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+            WHERE rewrite AND x.indrelid = ANY (along) AND x.indisprimary AND a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
         )
         UNION
             SELECT n.*, h.is_along FROM holder h, LATERAL (
@@ -672,16 +684,14 @@ BEGIN
             MESSAGE = format('trigger "%s" of table "%s" seems to fill the key itself', found.trigger, relation),
             HINT = 'Then its values go on to be the keys, and not ids of idgen: change or drop it.';
     END LOOP;
+    -- Who has several adopted says it of all of them at once.
     FOR found IN SELECT string_agg(format('%s (%s)', s.suspect, s.type), ', ') AS suspects
-        FROM @extschema@.idgen_suspects(idgen_adopt.relation) s
+        FROM @extschema@.idgen_suspects(idgen_adopt.relation) s WHERE along = '{}' HAVING count(*) > 0
     LOOP
-        -- Who has several adopted says it of all of them at once.
-        IF found.suspects IS NOT NULL AND along = '{}' THEN
-            RAISE WARNING USING
-                MESSAGE = format('what ids do not fit in may refer to "%s" without a foreign key', relation),
-                DETAIL = format('These may: %s.', found.suspects),
-                HINT = 'If they do, make them bigint first: they cannot hold the new keys.';
-        END IF;
+        RAISE WARNING USING
+            MESSAGE = format('what ids do not fit in may refer to "%s" without a foreign key', relation),
+            DETAIL = format('These may: %s.', found.suspects),
+            HINT = 'If they do, make them bigint first: they cannot hold the new keys.';
     END LOOP;
     IF pg_get_serial_sequence(relation::text, column_name) IS NOT NULL THEN
         RAISE NOTICE USING
@@ -779,7 +789,7 @@ BEGIN
         adopted := adopted || CASE WHEN refusal IS NULL THEN relation END;
         RETURN NEXT;
     END LOOP;
-    FOR suspect IN SELECT DISTINCT s.suspect AS name, s.type FROM unnest(adopted) a, @extschema@.idgen_suspects(a) s ORDER BY 1 LOOP
+    FOR suspect IN SELECT DISTINCT s.suspect AS name, s.type FROM @extschema@.idgen_suspects(VARIADIC array_remove(adopted, NULL)) s ORDER BY 1 LOOP
         RAISE WARNING USING
             MESSAGE = format('%s (%s) may refer to one of the tables without a foreign key', suspect.name, suspect.type),
             HINT = 'If it does, make it bigint first: it cannot hold the new keys.';
@@ -1258,8 +1268,8 @@ BEGIN
     RETURN QUERY
         SELECT 'warning', 'reference that may be too narrow', s.suspect,
             format('It may hold keys of %s, which are ids now and do not fit in %s: %s.',
-                min(i.relation::text) || CASE WHEN count(*) > 1 THEN format(' or of %s other tables', count(*) - 1) ELSE '' END, s.type, s.remedy)
-        FROM (SELECT DISTINCT i.relation FROM @extschema@.idgen_columns() i) i, @extschema@.idgen_suspects(i.relation) s
+                coalesce(string_agg(s.relation::text, ' or ' ORDER BY s.relation::text), 'a table with ids'), s.type, s.remedy)
+        FROM @extschema@.idgen_suspects(VARIADIC ARRAY(SELECT DISTINCT i.relation FROM @extschema@.idgen_columns() i)) s
         GROUP BY s.suspect, s.type, s.remedy
         ORDER BY 3;
     RETURN QUERY
