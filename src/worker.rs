@@ -129,7 +129,7 @@ fn run(shared: &'static Shared) {
     publish_settings(shared);
     shared.put_repair_back();
     Host { shared, wanted: 0, began: 0 }.go(Step::Start);
-    let (mut seen, mut demand) = (given(shared), Demand::default());
+    let (mut seen, mut used, mut demand) = (given(shared), machine_clock::boot(), Demand::default());
     let mut launched = Micros::MIN / 2;
     loop {
         let missing = is_worker_missing(shared);
@@ -161,7 +161,8 @@ fn run(shared: &'static Shared) {
         }
         let active = given(shared) != seen || shared.own_streams_active.swap(false, Ordering::Relaxed);
         let lease = renewal(shared, active);
-        let must = wanted > shared.horizon() || repair.is_some() || shared.started() == 0 || lease == Renewal::Now;
+        let waited_for = wanted > shared.horizon();
+        let must = waited_for || repair.is_some() || shared.started() == 0 || lease == Renewal::Now;
         let expected = active || demand.is_expected(machine_clock::boot());
         if must || expected && position(shared, 0).is_due() {
             if !(Host { shared, wanted: wanted.max(raise_to), began: 0 }.go(Step::Decide)) {
@@ -176,15 +177,21 @@ fn run(shared: &'static Shared) {
         state::report(shared, false);
 
         if active || must {
+            used = machine_clock::boot();
+        }
+        if active {
+            demand.used(used, settings::keep_ready());
+        }
+        // What was raised is nobody's use. Who waited takes his id only now, and is one.
+        if active || must && !waited_for {
             seen = given(shared);
-            demand.used(machine_clock::boot(), settings::keep_ready());
         }
         let look = if !flushed {
             STANDBY_LOOK
         } else if missing {
-            next_look(shared, &demand, &lease).min(LAUNCH)
+            next_look(shared, used, &demand, &lease).min(LAUNCH)
         } else {
-            next_look(shared, &demand, &lease)
+            next_look(shared, used, &demand, &lease)
         };
         if !sleep(shared, look) {
             return;
@@ -192,12 +199,12 @@ fn run(shared: &'static Shared) {
     }
 }
 
-/// How long the worker sleeps if nobody wakes it: while ids are given out, or expected to be, it looks often enough that nobody
-/// has to wait; else it only follows the clock.
-fn next_look(shared: &Shared, demand: &Demand, lease: &Renewal) -> Micros {
+/// How long the worker sleeps if nobody wakes it, when ids were given out last at `used`: while they are, or are expected to be, it
+/// looks often enough that nobody has to wait; else it only follows the clock.
+fn next_look(shared: &Shared, used: Micros, demand: &Demand, lease: &Renewal) -> Micros {
     let boot = machine_clock::boot();
     let mut look = LOOK;
-    if demand.idle(boot) < settings::horizon_lead() || demand.is_expected(boot) {
+    if boot - used < settings::horizon_lead() || demand.is_expected(boot) {
         look = look.min(position(shared, 0).look_again());
     }
     if let Renewal::At(at) = lease {

@@ -151,11 +151,6 @@ impl Demand {
         self.used = Some(now);
     }
 
-    /// How long ago ids were given out.
-    pub fn idle(&self, now: Micros) -> Micros {
-        now - self.used.unwrap_or(Micros::MIN / 4)
-    }
-
     pub fn is_expected(&self, now: Micros) -> bool {
         now <= self.expected_until
     }
