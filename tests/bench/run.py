@@ -166,7 +166,7 @@ def bench_calls(session, report):
 def bench_sessions(session, report):
     """Ids a second of sessions that do nothing else, and what the slowest of them gets."""
     batch, seconds, rounds = 10_000, pick(2, 1), pick(3, 2)
-    functions = ("bench_floor()", "idgen_next('wide')", "idgen_next('streams')", "nextval('plain')")
+    functions = ("bench_floor()", "idgen_next('wide')", "idgen_next('streams')", "idgen_next('counter_1000')", "nextval('plain')")
     bare = "1"
     counts = (1, 2, 8, 32, 64)
     rate = {(f, n): [] for f in (*functions, bare) for n in counts}
