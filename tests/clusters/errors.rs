@@ -42,6 +42,25 @@ fn without_a_machine_id_no_id_is_given() {
     client.batch_execute("SELECT * FROM idgen_status()").unwrap();
 }
 
+/// As the runbook has every copy of a server be started the first time.
+#[test]
+fn a_copy_that_is_started_without_a_number_gives_no_id_until_it_has_one_of_its_own() {
+    let origin = Cluster::with_idgen("");
+    assert_eq!(machine_of(origin.one(NEXT)), 1);
+    let mut copy = origin.copy();
+    copy.options = vec!["-c", "idgen.machine_id=-1"];
+    copy.start();
+    // Also where somebody has it read its settings again.
+    copy.reconfigure("idgen.machine_id = 1");
+    let mut client = copy.connect("postgres");
+    assert_refused(&mut client, NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen.machine_id");
+    copy.stop(Mode::Fast);
+    copy.options.clear();
+    copy.configure("idgen.machine_id = 2");
+    copy.start();
+    assert_eq!(machine_of(copy.one(NEXT)), 2);
+}
+
 #[test]
 fn a_machine_id_that_does_not_fit_gives_no_id() {
     let cluster = Cluster::with_idgen("idgen.machine_id = 1024");

@@ -35,6 +35,8 @@ NOT_RUN = {
         "needs pg_cron",
     ("docs/migration.md", "SELECT partman.create_parent('public.events', 'id', 'native', (86400000::bigint << 22)::text,"):
         "needs pg_partman",
+    ("docs/runbook.md", "pg_ctl -D /srv/clone -o '-c idgen.machine_id=-1' start"):
+        "another machine; errors::a_copy_that_is_started_without_a_number_gives_no_id_until_it_has_one_of_its_own does it",
     ("docs/runbook.md", "pg_basebackup -D /srv/clone -h origin -c fast"):
         "another machine; storms::copies makes such clones",
     ("docs/runbook.md", "SET allow_system_table_mods = on;"):

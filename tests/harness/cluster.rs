@@ -47,6 +47,8 @@ pub struct Cluster {
     dir: PathBuf,
     pub clock: Clock,
     pub longest_life: Duration,
+    /// Of the command line of the next start.
+    pub options: Vec<&'static str>,
     postmaster: Option<Postmaster>,
 }
 
@@ -151,7 +153,7 @@ impl Cluster {
         fs::create_dir(&dir).unwrap();
         give_to_owner(&dir);
         let clock = Clock::create(&dir.join("wall_clock"));
-        Cluster { dir, clock, longest_life: LONGEST_LIFE, postmaster: None }
+        Cluster { dir, clock, longest_life: LONGEST_LIFE, options: vec![], postmaster: None }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -189,6 +191,7 @@ impl Cluster {
             .arg(self.data())
             .arg("-k")
             .arg(&self.dir)
+            .args(&self.options)
             .env("LD_PRELOAD", root().join("wall_clock.so"))
             .env("WALL_CLOCK_FILE", self.dir.join("wall_clock"))
             .stdout(log.try_clone().unwrap())
