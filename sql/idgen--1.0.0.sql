@@ -1120,6 +1120,7 @@ REVOKE ALL ON FUNCTION idgen_ask_server(text) FROM PUBLIC;
 CREATE FUNCTION idgen_doctor(OUT severity text, OUT finding text, OUT object text, OUT remedy text) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -1263,6 +1264,8 @@ BEGIN
             END IF;
         EXCEPTION WHEN insufficient_privilege OR undefined_table OR undefined_column OR undefined_object THEN
             CONTINUE; -- dropped meanwhile
+        WHEN lock_not_available THEN
+            RETURN QUERY SELECT 'notice', 'not looked at', found.relation::regclass::text, 'It is locked. Call this again.';
         END;
     END LOOP;
     RETURN QUERY

@@ -299,3 +299,16 @@ fn nodes_of_citus_with_one_machine_id_or_without_a_label_are_named() {
     a.connect("postgres").batch_execute("SET allow_system_table_mods = on; DELETE FROM pg_seclabel").unwrap();
     finds(&cluster, "error: label lost: Citus node ", "these are no generators: g.");
 }
+
+#[test]
+fn a_table_that_is_locked_does_not_keep_it_waiting() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    client.batch_execute("CREATE TABLE t (id bigserial PRIMARY KEY); INSERT INTO t DEFAULT VALUES").unwrap();
+    client.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").unwrap();
+    let since = monotonic();
+    finds(&cluster, "notice: not looked at: public.t", "It is locked");
+    assert!(monotonic() - since < 5 * SECOND);
+    client.batch_execute("COMMIT").unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+}
