@@ -237,7 +237,9 @@ fn errors_and_privileges_are_those_of_a_copy_without_idgen() {
         "idgen_next_uuid_in_copy('1')",
     ] {
         let error = refusal(&mut client, &format!("SELECT {call}"));
-        assert_eq!(error.code(), &SqlState::UNDEFINED_FUNCTION, "{call}");
+        // Minor versions differ.
+        let codes = [SqlState::UNDEFINED_FUNCTION, SqlState::FEATURE_NOT_SUPPORTED];
+        assert!(codes.contains(error.code()), "{call}: {error}");
     }
 }
 
