@@ -154,14 +154,16 @@ impl Session<'_> {
 
 #[test]
 fn no_id_comes_twice_no_place_is_lost_and_privileges_are_nextvals_whatever_the_catalog_goes_through() {
+    // Where every cache is thrown away at once, a step takes seconds.
+    let settings = std::env::var("SETTINGS").unwrap_or_default();
+    let fewest = if settings.contains("debug_discard_caches") { 4 } else { 20 };
     let seed = std::env::var("STORM_SEED").map_or(1, |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let length = std::env::var("STORM_SECONDS")
         .map_or(Duration::from_secs(12), |seconds| Duration::from_secs(seconds.parse().unwrap()));
     let longest_life = 2 * length + Duration::from_secs(120);
     let mut primary = Cluster::prepared(&format!(
-        "{IDGEN}idgen.max_generators = {PLACES}\nmax_prepared_transactions = 20\nidgen.horizon_lead = '500ms'\nmax_worker_processes = 20\n{}",
-        std::env::var("SETTINGS").unwrap_or_default()
+        "{IDGEN}idgen.max_generators = {PLACES}\nmax_prepared_transactions = 20\nidgen.horizon_lead = '500ms'\nmax_worker_processes = 20\n{settings}"
     ));
     primary.longest_life = longest_life;
     primary.start();
@@ -207,7 +209,7 @@ fn no_id_comes_twice_no_place_is_lost_and_privileges_are_nextvals_whatever_the_c
                     }
                 }
                 println!("{} steps of {}", steps, session.name);
-                assert!(steps >= 5, "too little happened");
+                assert!(steps > fewest, "too little happened");
             });
         }
     });
