@@ -144,11 +144,11 @@ impl Demand {
     /// Ids were given out since it was looked last. They are expected for twice the time since the use before, if that is not
     /// more than `most`.
     pub fn used(&mut self, now: Micros, most: Micros) {
-        let keep = 2 * now.saturating_sub(self.used.unwrap_or(Micros::MIN / 4));
+        let Some(before) = self.used.replace(now) else { return };
+        let keep = 2 * (now - before);
         if keep <= most {
             self.expected_until = self.expected_until.max(now + keep);
         }
-        self.used = Some(now);
     }
 
     pub fn is_expected(&self, now: Micros) -> bool {

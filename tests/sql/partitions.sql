@@ -52,6 +52,13 @@ SELECT idgen_drop_partitions('dated', '2026-01-02');
 SELECT idgen_drop_partitions('dated', date '2026-01-03');
 SELECT idgen_drop_partitions('dated', timestamptz '2026-01-04 05:30');
 
+-- However the session writes dates.
+SET datestyle = 'SQL, DMY';
+SELECT idgen_create_partitions('dated', date '03/02/2026', date '04/02/2026', '1 day');
+SELECT idgen_create_partitions('dated', timestamptz '04/02/2026 05:30', timestamptz '05/02/2026 05:30', '1 day');
+SELECT idgen_drop_partitions('dated', date '04/02/2026');
+RESET datestyle;
+
 -- Refused.
 SELECT idgen_create_partitions('dated', 1, 2, '1 day');
 CREATE TABLE listed (id bigint) PARTITION BY LIST (id);
