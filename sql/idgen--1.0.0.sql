@@ -308,7 +308,7 @@ CREATE FUNCTION idgen_count(generator regclass) RETURNS bigint
 LANGUAGE c VOLATILE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'idgen_count_wrapper';
 COMMENT ON FUNCTION idgen_count(regclass) IS
-'how many values of the counter were taken from its sequence, in whole blocks; null if it is no counter, or for who may neither use it nor monitor the server';
+'how many values of the counter were taken from its sequence, in whole blocks; null if it is no counter, or locked, or for who may neither use it nor monitor the server';
 
 CREATE FUNCTION idgen_generators(
     OUT generator regclass,
@@ -1268,27 +1268,36 @@ BEGIN
             RETURN QUERY SELECT 'notice', 'not looked at', found.relation::regclass::text, 'It is locked. Call this again.';
         END;
     END LOOP;
-    RETURN QUERY
-        SELECT 'warning', 'reference that may be too narrow', s.suspect,
-            format('It may hold keys of %s, which are ids now and do not fit in %s: %s.',
-                coalesce(string_agg(s.relation::text, ' or ' ORDER BY s.relation::text), 'a table with ids'), s.type, s.remedy)
-        FROM @extschema@.idgen_suspects(VARIADIC ARRAY(SELECT DISTINCT i.relation FROM @extschema@.idgen_columns() i)) s
-        GROUP BY s.suspect, s.type, s.remedy
-        ORDER BY 3;
-    RETURN QUERY
-        SELECT 'warning', 'partitions end', p.relation::text,
-            format('From %s on new ids have no partition: SELECT idgen_create_partitions(%L, %L, ...).', p.at, p.relation::text, p.at)
-        FROM (SELECT i.relation, CASE WHEN i.generator IS NULL THEN @extschema@.idgen_timestamp(b.beyond)
-                ELSE @extschema@.idgen_timestamp(b.beyond, i.generator) END AS at
-            FROM @extschema@.idgen_columns() i
-                JOIN pg_partitioned_table t ON t.partrelid = i.relation AND t.partstrat = 'r' AND t.partnatts = 1 AND t.partdefid = 0
-                JOIN pg_attribute a ON a.attrelid = i.relation AND a.attnum = t.partattrs[0] AND a.attname = i.column_name,
-                LATERAL (SELECT max(substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''(\d+)''\)')::bigint) AS beyond
-                    FROM pg_inherits h, pg_class c WHERE h.inhparent = i.relation AND c.oid = h.inhrelid) b
-            WHERE b.beyond IS NOT NULL AND (i.generator IS NULL
-                OR EXISTS (SELECT FROM @extschema@.idgen_generators() g WHERE g.generator = i.generator AND g.epoch IS NOT NULL))) p
-        WHERE p.at < now() + interval '1 day'
-        ORDER BY 3;
+    -- These look into what others may have locked.
+    BEGIN
+        RETURN QUERY
+            SELECT 'warning', 'reference that may be too narrow', s.suspect,
+                format('It may hold keys of %s, which are ids now and do not fit in %s: %s.',
+                    coalesce(string_agg(s.relation::text, ' or ' ORDER BY s.relation::text), 'a table with ids'), s.type, s.remedy)
+            FROM @extschema@.idgen_suspects(VARIADIC ARRAY(SELECT DISTINCT i.relation FROM @extschema@.idgen_columns() i)) s
+            GROUP BY s.suspect, s.type, s.remedy
+            ORDER BY 3;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN QUERY VALUES ('notice', 'not looked at', 'references', 'A table is locked. Call this again.');
+    END;
+    BEGIN
+        RETURN QUERY
+            SELECT 'warning', 'partitions end', p.relation::text,
+                format('From %s on new ids have no partition: SELECT idgen_create_partitions(%L, %L, ...).', p.at, p.relation::text, p.at)
+            FROM (SELECT i.relation, CASE WHEN i.generator IS NULL THEN @extschema@.idgen_timestamp(b.beyond)
+                    ELSE @extschema@.idgen_timestamp(b.beyond, i.generator) END AS at
+                FROM @extschema@.idgen_columns() i
+                    JOIN pg_partitioned_table t ON t.partrelid = i.relation AND t.partstrat = 'r' AND t.partnatts = 1 AND t.partdefid = 0
+                    JOIN pg_attribute a ON a.attrelid = i.relation AND a.attnum = t.partattrs[0] AND a.attname = i.column_name,
+                    LATERAL (SELECT max(substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''(\d+)''\)')::bigint) AS beyond
+                        FROM pg_inherits h, pg_class c WHERE h.inhparent = i.relation AND c.oid = h.inhrelid) b
+                WHERE b.beyond IS NOT NULL AND (i.generator IS NULL
+                    OR EXISTS (SELECT FROM @extschema@.idgen_generators() g WHERE g.generator = i.generator AND g.epoch IS NOT NULL))) p
+            WHERE p.at < now() + interval '1 day'
+            ORDER BY 3;
+    EXCEPTION WHEN lock_not_available THEN
+        RETURN QUERY VALUES ('notice', 'not looked at', 'partitions', 'One is locked. Call this again.');
+    END;
 
     -- Generators.
     RETURN QUERY

@@ -340,15 +340,21 @@ fn advance(
     }
 }
 
-/// How far the counter has gone that stands on `sequence`; none: it is gone or no counter, or who asks may neither use it
-/// nor monitor the server.
+/// How far the counter has gone that stands on `sequence`; none: it is gone, locked or no counter, or who asks may neither use
+/// it nor monitor the server.
 pub fn count(sequence: pg_sys::Oid) -> Option<i64> {
     /// Of pg_authid.dat, the same in every version.
     const PG_MONITOR: pg_sys::Oid = pg_sys::Oid::from_u32(3373);
     // SAFETY: a relation that is opened, if it is there still, and closed; its one tuple is read under the buffer's lock.
     unsafe {
-        let relation = pg_sys::try_relation_open(sequence, pg_sys::AccessShareLock as i32);
+        // Whoever only looks does not wait for who drops it.
+        let mode = pg_sys::AccessShareLock as i32;
+        if !pg_sys::ConditionalLockRelationOid(sequence, mode) {
+            return None;
+        }
+        let relation = pg_sys::try_relation_open(sequence, pg_sys::NoLock as i32);
         if relation.is_null() {
+            pg_sys::UnlockRelationOid(sequence, mode);
             return None;
         }
         let user = pg_sys::GetUserId();

@@ -301,14 +301,35 @@ fn nodes_of_citus_with_one_machine_id_or_without_a_label_are_named() {
 }
 
 #[test]
-fn a_table_that_is_locked_does_not_keep_it_waiting() {
+fn what_is_locked_does_not_keep_it_waiting_and_takes_nothing_else_away() {
     let cluster = Cluster::with_idgen("");
     let mut client = cluster.connect("postgres");
-    client.batch_execute("CREATE TABLE t (id bigserial PRIMARY KEY); INSERT INTO t DEFAULT VALUES").unwrap();
-    client.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").unwrap();
-    let since = monotonic();
-    finds(&cluster, "notice: not looked at: public.t", "It is locked");
-    assert!(monotonic() - since < 5 * SECOND);
-    client.batch_execute("COMMIT").unwrap();
-    assert_eq!(findings(&cluster), [""; 0]);
+    client
+        .batch_execute(
+            "CREATE TABLE keyed (id bigserial PRIMARY KEY); INSERT INTO keyed DEFAULT VALUES;
+             SELECT idgen_create_generator('c', 'counter'), idgen_create_generator('bad', 'counter');
+             ALTER SEQUENCE bad INCREMENT 2;
+             CREATE TABLE named (id bigint PRIMARY KEY DEFAULT idgen_next());
+             CREATE FUNCTION names_it(n int) RETURNS SETOF bigint LANGUAGE sql BEGIN ATOMIC SELECT id FROM named WHERE id > n; END;
+             CREATE TABLE parted (id bigint DEFAULT idgen_next()) PARTITION BY RANGE (id);
+             SELECT idgen_create_partitions('parted', now() - '1 day'::interval, now() + '9 days'::interval, '10 days')",
+        )
+        .unwrap();
+    assert_eq!(findings(&cluster).len(), 2, "{:#?}", findings(&cluster));
+    for lock in ["keyed", "named", "parted", "c"] {
+        let statement = if lock == "c" {
+            "BEGIN; DROP SEQUENCE c".into()
+        } else {
+            format!("BEGIN; LOCK TABLE {lock} IN ACCESS EXCLUSIVE MODE")
+        };
+        client.batch_execute(&statement).unwrap();
+        let since = monotonic();
+        finds(&cluster, "error: not a counter any more: public.bad", "INCREMENT 1");
+        assert!(monotonic() - since < 5 * SECOND, "{lock}");
+        client.batch_execute("ROLLBACK").unwrap();
+    }
+    client.batch_execute("BEGIN; LOCK TABLE keyed IN ACCESS EXCLUSIVE MODE").unwrap();
+    finds(&cluster, "notice: not looked at: public.keyed", "It is locked");
+    client.batch_execute("COMMIT; BEGIN; LOCK TABLE named IN ACCESS EXCLUSIVE MODE").unwrap();
+    finds(&cluster, "notice: not looked at: references", "locked");
 }
