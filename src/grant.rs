@@ -11,7 +11,7 @@
 
 use crate::{
     error::Error,
-    mechanism::Micros,
+    mechanism::{Micros, SECOND},
     protocol::{
         grants::{Grant, Incarnation, Member},
         message::Claim,
@@ -154,6 +154,9 @@ pub fn kept() -> Option<Member> {
     Some(Member { me, epoch, held, released: None })
 }
 
+/// How long who could not keep something waits before it is tried again.
+pub const KEEP_AGAIN: Micros = 5 * SECOND;
+
 /// Keeps what a restart goes on with. It is on disk when this returns true; else a restart goes on with what was kept
 /// before.
 pub fn keep(member: &Member) -> bool {
@@ -170,9 +173,9 @@ pub fn kept_claim() -> Option<Claim> {
     settings::CLAIM.get()?.to_str().ok()?.parse().ok()
 }
 
-/// Keeps the claim: a restart is no new one. It is on disk when this returns.
-pub fn keep_claim(claim: &Claim) {
-    alter_system(&format!("idgen.held_claim = '{claim}'"));
+/// Keeps the claim: a restart is no new one. It is on disk when this returns true.
+pub fn keep_claim(claim: &Claim) -> bool {
+    alter_system(&format!("idgen.held_claim = '{claim}'"))
 }
 
 fn alter_system(setting: &str) -> bool {

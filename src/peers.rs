@@ -290,8 +290,8 @@ impl Peer {
     }
 }
 
-/// The claim of this server, if it has a machine id: the one that it kept, if that is still so.
-fn claim(shared: &Shared) -> Option<Claim> {
+/// The claim of this server, if it has a machine id: the one that it kept, if that is still so, or a new one to keep.
+fn claim(shared: &Shared, keep_at: &mut Micros) -> Option<Claim> {
     let by = grant::incarnation();
     let (machine, epoch) = match u64::try_from(settings::MACHINE_ID.get()) {
         Ok(machine) => (machine, 0),
@@ -299,12 +299,16 @@ fn claim(shared: &Shared) -> Option<Claim> {
     };
     let kept = grant::kept_claim().filter(|kept| kept.machine == machine && kept.by == by);
     let mut claim = kept.unwrap_or_else(|| {
-        let claim = Claim { machine, by, epoch, takeovers: 0, since: machine_clock::both().wall };
-        grant::keep_claim(&claim);
-        claim
+        *keep_at = 0;
+        Claim { machine, by, epoch, takeovers: 0, since: machine_clock::both().wall }
     });
     claim.epoch = epoch;
     Some(claim)
+}
+
+/// Keeps the claim, and says when it is to be kept again.
+fn keep(claim: &Claim) -> Micros {
+    if grant::keep_claim(claim) { Micros::MAX } else { machine_clock::boot() + grant::KEEP_AGAIN }
 }
 
 fn gossip_settings() -> gossip::Settings {
@@ -316,6 +320,8 @@ fn run(shared: &'static Shared) -> i32 {
     let mut peers: Vec<Peer> = Vec::new();
     let mut gossip: Option<Gossip> = None;
     let mut round_at = machine_clock::boot();
+    // When the claim is to be kept, also again after that could not be done.
+    let mut keep_at = Micros::MAX;
     let mut waiter = Waiter::new(Wait::Work);
     shared.gossip.take_over.put_back();
     loop {
@@ -330,21 +336,24 @@ fn run(shared: &'static Shared) -> i32 {
         }
         let now = machine_clock::boot();
         if gossip.is_none() && shared.started() != 0 {
-            gossip = claim(shared).map(|claim| Gossip::start(claim, gossip_settings(), now));
+            gossip = claim(shared, &mut keep_at).map(|claim| Gossip::start(claim, gossip_settings(), now));
         }
         let mut chosen = Vec::new();
         if let Some(gossip) = gossip.as_mut().filter(|_| now >= round_at) {
             gossip.settings = gossip_settings();
             if settings::MACHINE_ID.get() < 0 && shared.grant().is_none_or(|grant| grant.epoch != gossip.me.epoch) {
-                gossip.me = claim(shared).unwrap_or(gossip.me);
+                gossip.me = claim(shared, &mut keep_at).unwrap_or(gossip.me);
             }
             chosen = gossip.round(peers.len(), now as u64, now);
             // Rounds that were missed are not made up for.
             round_at = now + gossip.settings.interval;
         }
         if let Some(gossip) = &mut gossip {
+            if now >= keep_at {
+                keep_at = keep(&gossip.me);
+            }
             talk(shared, gossip, &mut peers, &chosen, now);
-            decide(shared, gossip, &peers, !chosen.is_empty());
+            decide(shared, gossip, &peers, !chosen.is_empty(), &mut keep_at);
         }
         let timeout = (round_at - machine_clock::boot()).clamp(1_000, settings::gossip_interval());
         let open = peers.iter().find(|peer| peer.asked.is_some()).or_else(|| {
@@ -392,11 +401,11 @@ fn hear(shared: &Shared, gossip: &mut Gossip, message: &Message, asked: Option<M
 }
 
 /// Publishes what follows from all that was heard.
-fn decide(shared: &Shared, gossip: &mut Gossip, peers: &[Peer], new_round: bool) {
+fn decide(shared: &Shared, gossip: &mut Gossip, peers: &[Peer], new_round: bool, keep_at: &mut Micros) {
     let words = &shared.gossip;
     if words.take_over.take() {
         gossip.take_over();
-        grant::keep_claim(&gossip.me);
+        *keep_at = keep(&gossip.me);
         words.take_over.done();
         shared.wake_waiting();
     }

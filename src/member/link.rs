@@ -26,8 +26,6 @@ use std::{
 const PATIENCE: Micros = 2 * SECOND;
 /// How long it pauses when no host could be used.
 const PAUSE: Micros = SECOND / 5;
-/// How long it pauses when what it holds could not be kept.
-const KEEP_AGAIN: Micros = 5 * SECOND;
 
 /// What was asked and not yet answered, in the order of asking.
 enum Question {
@@ -197,6 +195,8 @@ impl Link {
                     self.member = released;
                 } else {
                     self.grant_at = now + SECOND;
+                    // Also if it is called off: what is held is to be kept then.
+                    self.keep_at = now + grant::KEEP_AGAIN;
                     self.complain("the machine id is kept while postgresql.auto.conf cannot be written");
                 }
             }
@@ -338,7 +338,7 @@ impl Link {
 
     /// Keeps what is held now; if that cannot be done, again after a while.
     fn keep(&mut self) {
-        self.keep_at = if grant::keep(&self.member) { Micros::MAX } else { machine_clock::boot() + KEEP_AGAIN };
+        self.keep_at = if grant::keep(&self.member) { Micros::MAX } else { machine_clock::boot() + grant::KEEP_AGAIN };
     }
 
     /// Keeps what is held now, and has the bounds follow.
@@ -409,6 +409,10 @@ impl Link {
         let member = &self.shared.member;
         if !member.connected.swap(true, Relaxed) {
             self.shared.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || member.error.set(""));
+            process::show(&format!(
+                "connected to {}",
+                self.hosts.as_ref().map_or(String::new(), |hosts| hosts.name(self.host))
+            ));
         }
     }
 

@@ -366,6 +366,25 @@ fn while_a_grant_cannot_be_kept_the_doctor_says_so_and_it_is_kept_once_it_can_be
     authority.stop(Mode::Fast);
     member.start();
     assert_eq!(machine(&member), 1);
+    // The worker's title says what is in the way, and that it is not any more.
+    wait_until("it misses the authority", || member.child("idgen member connected to ").is_none());
+    authority.start();
+    wait_until("it is connected", || member.child("idgen member connected to ").is_some());
+}
+
+/// A claim is kept by another worker, and again in the same way.
+#[test]
+fn while_a_claim_cannot_be_kept_the_doctor_says_so_and_it_is_kept_once_it_can_be() {
+    let server = Cluster::with_idgen("");
+    let in_the_way = server.data().join("postgresql.auto.conf.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    server.reconfigure("idgen.peers = 'host=/nowhere dbname=postgres'");
+    let told = "SELECT count(*) FROM idgen_doctor() WHERE finding = 'not kept over a restart'";
+    wait_until("it is not kept", || server.one::<i64>(told) == 1);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    wait_until("it is kept", || server.one::<i64>(told) == 0);
+    let kept = std::fs::read_to_string(server.data().join("postgresql.auto.conf")).unwrap();
+    assert!(kept.contains("idgen.held_claim"), "{kept}");
 }
 
 #[test]
