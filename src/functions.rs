@@ -1,7 +1,6 @@
 //! What SQL can call. Each function guards, calls and converts; sql/ says what it means.
 
 use crate::{
-    counter,
     error::{Error, OrRaise},
     generator, label, machine_clock,
     mechanism::{
@@ -9,7 +8,7 @@ use crate::{
         definition::Definition,
         layout::{Layout, SERVER},
     },
-    register, settings,
+    register, sequence, settings,
     shmem::{self, Repair, Shared},
     state, worker,
 };
@@ -226,7 +225,7 @@ fn describe(definition: Definition) -> TableIterator<'static, Parts> {
 /// How many values of a counter were taken from its sequence; null if it is none, or who asks may not know.
 #[pg_extern]
 fn idgen_count(generator: pg_sys::Oid) -> Option<i64> {
-    counter::count(generator)
+    sequence::count(generator)
 }
 
 #[pg_extern]

@@ -5,9 +5,9 @@
 //! SELECT idgen_next()
 //!     |
 //! functions     what SQL can call: guard, call, convert          form_functions, forms: ids as text, UUIDs, opaque
-//!     |                                                       copy: what COPY FROM calls instead
+//!     |                                                          copy: what COPY FROM calls instead
 //!     |
-//! generator     what a call does that cannot be served at once   counter: blocks of a sequence
+//! generator     what a call does that cannot be served at once   counter: blocks of a sequence (sequence)
 //!     |    |                                                     strict: waits for the authority
 //!     |    +--- lookup: finds the generator    label: what it is    drops: what is gone
 //!     |
@@ -50,6 +50,7 @@ mod places;
 mod process;
 pub mod protocol;
 mod register;
+mod sequence;
 mod settings;
 mod shmem;
 mod state;

@@ -1,7 +1,7 @@
 //! How a backend finds the generator that it is asked for, and knows it again as long as nothing has changed.
 
 use crate::{
-    counter, drops,
+    drops,
     error::Error,
     error::beginning,
     generator::check_not_in_recovery,
@@ -12,7 +12,7 @@ use crate::{
         layout::Layout,
     },
     places::Place,
-    settings,
+    sequence, settings,
     shmem::{self, Shared},
 };
 use once_cell::unsync::OnceCell;
@@ -189,7 +189,7 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
     };
     let definition = label::definition(sequence)?;
     let layout = definition.layout;
-    let max = if layout.is_counter() { counter::highest(sequence, is_permanent)?.min(layout.stamps() - 1) } else { 0 };
+    let max = if layout.is_counter() { sequence::highest(sequence, is_permanent)?.min(layout.stamps() - 1) } else { 0 };
     // On a standby nothing says when it is dropped.
     check_not_in_recovery()?;
     let place = drops::attach(shared, sequence, &definition, &name(sequence))?;
