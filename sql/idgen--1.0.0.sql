@@ -571,16 +571,23 @@ BEGIN
         FROM pg_policy p WHERE p.oid IN (SELECT objid FROM in_use)
     ), fixed AS (
         SELECT u.* FROM in_use u WHERE (u.classid, u.objid) NOT IN (SELECT r.classid, r.objid FROM restorable r)
+    ), part AS (
+        -- What is altered with a table: itself, its partitions, its children.
+        SELECT n.relation, n.relation AS part FROM all_narrow n
+        UNION
+        SELECT n.relation, p.relid FROM all_narrow n, pg_partition_tree(n.relation) p WHERE n.is_own
+        UNION
+        SELECT n.relation, i.inhrelid FROM all_narrow n, pg_inherits i WHERE n.is_own AND i.inhparent = n.relation
     ), narrow AS (
         SELECT * FROM all_narrow n WHERE NOT n.is_along
         UNION ALL
         SELECT * FROM all_narrow n
         WHERE n.is_along AND n.is_own AND n.relation IN (SELECT o.relation FROM all_narrow o WHERE o.is_own AND NOT o.is_along)
-            AND NOT EXISTS (SELECT FROM fixed u WHERE u.attname = n.attname AND (u.relation = n.relation
-                OR u.relation IN (SELECT p.relid FROM pg_partition_tree(n.relation) p)
-                OR u.relation IN (SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = n.relation)))
+            AND NOT EXISTS (SELECT FROM part p, fixed u WHERE p.relation = n.relation AND u.relation = p.part AND u.attname = n.attname)
     ), restored AS (
-        SELECT DISTINCT r.drop, r.restore FROM restorable r JOIN in_use u USING (classid, objid) JOIN narrow n USING (relation, attname)
+        SELECT DISTINCT r.drop, r.restore
+        FROM restorable r JOIN in_use u USING (classid, objid) JOIN part p ON p.part = u.relation
+            JOIN narrow n ON n.relation = p.relation AND n.attname = u.attname
     ), widening AS (
         SELECT relation, format('ALTER TABLE %s %s', relation::regclass,
             string_agg(format('ALTER COLUMN %I TYPE bigint', attname), ', ' ORDER BY attname)) AS statement
