@@ -136,7 +136,7 @@ functions = set(psql("names", """
     SELECT CASE pronamespace WHEN 'idgen_authority'::regnamespace THEN 'idgen_authority.' ELSE '' END || proname FROM pg_proc
 """)[0].split())
 tested = {word for path in [*TOP.glob("src/**/*.rs"), *TOP.glob("tests/**/*.rs")]
-          for word in re.findall(r"\b(?:fn|mod|struct|enum|const) (\w+)", path.read_text())}
+          for word in re.findall(r"\w+", re.sub(r"//.*", "", path.read_text()))}  # some are made by macros
 faults = []
 for path in sorted([TOP / "README.md", *TOP.glob("docs/**/*.md"), *TOP.glob("examples/**/*.md")]):
     page = str(path.relative_to(TOP))
