@@ -1170,8 +1170,8 @@ BEGIN
                 format('Ids are %s ahead of it, which takes ten times that to heal.', status.clock_ahead)),
             (status.last_clock_step > now() - interval '1 day', 'warning', 'clock not synchronised', 'wall clock',
                 format('It was stepped, %s times since the start. Let chrony or ntpd keep it right.', status.clock_steps)),
-            (status.not_kept_since IS NOT NULL, 'warning', 'not kept over a restart', 'postgresql.auto.conf',
-                format('Since %s it cannot be written, in which the machine id that this server holds is kept. Let the server''s user write it, and ALTER SYSTEM be allowed.',
+            (status.not_kept_since IS NOT NULL, 'warning', 'not kept over a restart', 'data directory',
+                format('Since %s the file in which the machine id that this server holds is kept cannot be written. Let the server''s user write there.',
                     date_trunc('second', status.not_kept_since))),
             (status.generators_in_use >= current_setting('idgen.max_generators')::int, 'warning', 'no free place for a generator',
                 'idgen.max_generators', 'The next generator that is used for the first time gives no ids. Raise it and restart the server.'),
@@ -1183,6 +1183,9 @@ BEGIN
                 AND NOT EXISTS (SELECT FROM pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum')),
                 'error', 'no synchronous standby', 'synchronous_standby_names',
                 'Ids end at the horizon that it has acknowledged, and commits wait. Bring a standby of these names back, or change the setting and reload.'),
+            (synchronous = '' AND current_setting('idgen.authority_database') <> '' AND NOT pg_is_in_recovery(),
+                'notice', 'failover not covered', 'synchronous_standby_names',
+                'A standby that is promoted may not know what this authority granted last. Name one synchronous standby, once it is there.'),
             -- Whatever the old primary may be content with must contain the standby that is promoted: one that is named
             -- alone, or all of those that are named.
             (synchronous LIKE '%*%' OR cardinality(string_to_array(synchronous, ','))
@@ -1353,6 +1356,12 @@ BEGIN
         ORDER BY 3;
 
     -- The authority and the peers.
+    IF preloaded AND to_regclass('idgen_authority.state') IS NOT NULL AND has_table_privilege('idgen_authority.state', 'SELECT') THEN
+        RETURN QUERY EXECUTE $authority$
+            SELECT 'warning', 'no machine id is granted', 'idgen_authority', format('The book is new, or was restored, and may not know of '
+                'all machine ids that are in use. It grants again at %s, or after SELECT idgen_authority.confirm_book().', to_timestamp(settles / 1000000.0))
+            FROM idgen_authority.state WHERE settles > extract(epoch FROM clock_timestamp()) * 1000000 $authority$;
+    END IF;
     IF preloaded THEN
         RETURN QUERY
             SELECT CASE WHEN a.ends > now() THEN 'warning' ELSE 'error' END, 'authority not heard', coalesce(a.host, 'idgen.authority'),

@@ -22,6 +22,7 @@ $$;
 CREATE TABLE @extschema@.book (
     machine bigint PRIMARY KEY CHECK (machine OPERATOR(pg_catalog.>=) 0),
     host text,
+    role name,
     system bigint NOT NULL,
     timeline bigint NOT NULL,
     nonce bigint NOT NULL,
@@ -29,17 +30,50 @@ CREATE TABLE @extschema@.book (
     starts bigint NOT NULL,
     ends bigint NOT NULL CHECK (ends OPERATOR(pg_catalog.>=) starts),
     open boolean NOT NULL,
-    request bigint NOT NULL,
-    seen bigint NOT NULL
+    taken bigint NOT NULL,
+    seen bigint NOT NULL,
+    token bigint NOT NULL,
+    shown bigint NOT NULL,
+    attempt bigint NOT NULL
 );
 COMMENT ON TABLE @extschema@.book IS
-'the last grant of each machine id; written by the functions that members call, and read through grants()';
-REVOKE ALL ON @extschema@.book FROM PUBLIC;
+'the last grant of each machine id; written by the worker "idgen book" for members, and read through grants()';
+
+-- What tells one book from another, and one that may have lost something from one that has not.
+
+CREATE TABLE @extschema@.state (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    id bigint NOT NULL,
+    system bigint NOT NULL,
+    relation oid NOT NULL,
+    settles bigint NOT NULL,
+    confirmed bigint NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE @extschema@.state IS
+'the number of the book, where it was made, and before which time no grant may begin since others may not be known';
+
+REVOKE ALL ON @extschema@.book, @extschema@.state FROM PUBLIC;
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.book'::pg_catalog.regclass, ''::pg_catalog.text);
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.state'::pg_catalog.regclass, ''::pg_catalog.text);
+
+CREATE FUNCTION confirm_book() RETURNS void
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO @extschema@.state (id, system, relation, settles, confirmed)
+    SELECT hashtextextended(gen_random_uuid()::text, 0), system_identifier, '@extschema@.book'::regclass, 0,
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+    FROM pg_control_system()
+    ON CONFLICT (one) DO UPDATE SET system = excluded.system, relation = excluded.relation, settles = 0, confirmed = excluded.confirmed;
+$$;
+COMMENT ON FUNCTION confirm_book() IS
+'says that no server has a machine id that grants() does not show, so that others are granted at once: for a new fleet, and after a restore';
+REVOKE ALL ON FUNCTION confirm_book() FROM PUBLIC;
 
 CREATE FUNCTION grants(
     OUT machine_id integer, -- the number in the ids
     OUT host text, -- the machine of the server that has it, as it calls itself
+    OUT role name, -- as whom that server asks
     OUT incarnation text, -- system identifier, timeline and data directory of that server; null: reserved
     OUT epoch bigint, -- the number of the grant, over all of them
     OUT starts timestamptz, -- the server gives no id of an earlier time
@@ -50,7 +84,7 @@ CREATE FUNCTION grants(
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT b.machine::integer, b.host,
+    SELECT b.machine::integer, b.host, b.role,
         CASE WHEN b.system <> 0 THEN format('%s/%s/%s', b.system, b.timeline, to_hex(b.nonce)) END,
         b.epoch, to_timestamp(b.starts / 1000000.0),
         CASE WHEN b.ends < 9223372036854775807 THEN to_timestamp(b.ends / 1000000.0) ELSE 'infinity' END,
@@ -63,49 +97,60 @@ GRANT USAGE ON SCHEMA @extschema@ TO pg_monitor;
 GRANT EXECUTE ON FUNCTION grants() TO pg_monitor;
 
 CREATE FUNCTION reserve_machine(machine integer, note text DEFAULT NULL) RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO @extschema@.book (machine, host, system, timeline, nonce, epoch, starts, ends, open, request, seen)
-    VALUES (machine, note, 0, 0, 0, 0, 0, 9223372036854775807, false, 0, 0);
+DECLARE
+    held @extschema@.book;
+BEGIN
+    IF machine IS NULL OR machine NOT BETWEEN 0 AND 1023 THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('machine id out of range: %s', machine), HINT = 'Machine ids are 0 to 1023.';
+    END IF;
+    LOCK TABLE @extschema@.book IN EXCLUSIVE MODE;
+    SELECT * INTO held FROM @extschema@.book b
+    WHERE b.machine = reserve_machine.machine AND b.open AND b.ends > extract(epoch FROM clock_timestamp()) * 1000000;
+    IF FOUND THEN
+        RAISE object_in_use USING
+            MESSAGE = format('machine id %s is granted', machine),
+            DETAIL = format('Server %s has it until %s, or longer.', coalesce(quote_nullable(held.host), ''), to_timestamp(held.ends / 1000000.0)),
+            HINT = 'SELECT idgen_release_machine() there gives it back.';
+    END IF;
+    INSERT INTO @extschema@.book AS b (machine, host, system, timeline, nonce, epoch, starts, ends, open, taken, seen, token, shown, attempt)
+    VALUES (machine, note, 0, 0, 0, 0, 0, 9223372036854775807, false, 0, 0, 0, 0, 0)
+    ON CONFLICT ON CONSTRAINT book_pkey DO UPDATE SET
+        host = note, role = NULL, system = 0, timeline = 0, nonce = 0, ends = 9223372036854775807, open = false, token = 0, shown = 0, attempt = 0;
+END;
 $$;
 COMMENT ON FUNCTION reserve_machine(integer, text) IS
 'keeps a machine id from being granted, because a server has it by its setting';
-REVOKE ALL ON FUNCTION reserve_machine(integer, text) FROM PUBLIC;
 
--- What members call. Which of these a member may call is said by allow_member(). A member waits no longer than two
--- seconds, and asks again: the book must not be waited for longer than that, or sessions would pile up.
-
-CREATE FUNCTION take_grant(cluster text, system bigint, timeline integer, nonce bigint, clock bigint, request bigint, host text) RETURNS text
-LANGUAGE c VOLATILE STRICT SECURITY DEFINER
-SET lock_timeout = '1s'
+CREATE FUNCTION unreserve_machine(machine integer, since timestamptz DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'idgen_take_grant_wrapper';
-COMMENT ON FUNCTION take_grant(text, bigint, integer, bigint, bigint, bigint, text) IS
-'for members: a machine id that is free, with its grant';
+AS $$
+BEGIN
+    since := coalesce(since, clock_timestamp() + interval '1 hour');
+    IF NOT isfinite(since) THEN
+        RAISE invalid_parameter_value USING MESSAGE = 'the time must be finite', HINT = 'No id of the server that had the number may be later.';
+    END IF;
+    UPDATE @extschema@.book b SET ends = greatest(b.starts, (extract(epoch FROM since) * 1000000)::bigint)
+    WHERE b.machine = unreserve_machine.machine AND b.ends = 9223372036854775807;
+    IF NOT FOUND THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('machine id %s is not reserved', machine);
+    END IF;
+END;
+$$;
+COMMENT ON FUNCTION unreserve_machine(integer, timestamptz) IS
+'lets a reserved machine id be granted from that time on, if none is given in an hour: no id of the server that had it may be later';
+REVOKE ALL ON FUNCTION reserve_machine(integer, text), unreserve_machine(integer, timestamptz) FROM PUBLIC;
 
-CREATE FUNCTION renew_grant(cluster text, system bigint, timeline integer, nonce bigint, clock bigint, machine bigint, epoch bigint) RETURNS text
-LANGUAGE c VOLATILE STRICT SECURITY DEFINER
-SET lock_timeout = '1s'
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'idgen_renew_grant_wrapper';
-COMMENT ON FUNCTION renew_grant(text, bigint, integer, bigint, bigint, bigint, bigint) IS
-'for members: a later end of a grant; null if it is not held any more';
+-- What members call. Which of these a member may call is said by allow_member().
 
-CREATE FUNCTION end_grant(cluster text, system bigint, timeline integer, nonce bigint, clock bigint, machine bigint, epoch bigint, reached bigint) RETURNS text
-LANGUAGE c VOLATILE STRICT SECURITY DEFINER
-SET lock_timeout = '1s'
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'idgen_end_grant_wrapper';
-COMMENT ON FUNCTION end_grant(text, bigint, integer, bigint, bigint, bigint, bigint, bigint) IS
-'for members: gives a machine id back; null if it was not held';
-
-CREATE FUNCTION look_up_grant(machine bigint) RETURNS text
-LANGUAGE c VOLATILE STRICT SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'idgen_look_up_grant_wrapper';
-COMMENT ON FUNCTION look_up_grant(bigint) IS
-'for members: the grant of a machine id, once it is on disk and on the synchronous standbys';
+CREATE FUNCTION grant_machine(cluster text, question text, host text) RETURNS text
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'idgen_grant_machine_wrapper';
+COMMENT ON FUNCTION grant_machine(text, text, text) IS
+'for members: takes, renews or gives back a machine id; answered once that is on disk and on the synchronous standbys';
 
 CREATE FUNCTION allocate(cluster text, schema text, name text, definition text, want bigint) RETURNS text
 LANGUAGE c VOLATILE STRICT
@@ -119,10 +164,7 @@ AS 'MODULE_PATHNAME', 'idgen_lease_block_wrapper';
 COMMENT ON FUNCTION lease_block(text, text, text, text, bigint) IS
 'for members: a block of a counter; needs USAGE on the generator';
 
-REVOKE ALL ON FUNCTION take_grant(text, bigint, integer, bigint, bigint, bigint, text),
-    renew_grant(text, bigint, integer, bigint, bigint, bigint, bigint),
-    end_grant(text, bigint, integer, bigint, bigint, bigint, bigint, bigint),
-    look_up_grant(bigint),
+REVOKE ALL ON FUNCTION grant_machine(text, text, text),
     allocate(text, text, text, text, bigint),
     lease_block(text, text, text, text, bigint) FROM PUBLIC;
 
@@ -133,14 +175,26 @@ AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA @extschema@ TO %s', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION
-        @extschema@.take_grant(text, bigint, integer, bigint, bigint, bigint, text),
-        @extschema@.renew_grant(text, bigint, integer, bigint, bigint, bigint, bigint),
-        @extschema@.end_grant(text, bigint, integer, bigint, bigint, bigint, bigint, bigint),
-        @extschema@.look_up_grant(bigint),
+        @extschema@.grant_machine(text, text, text),
         @extschema@.allocate(text, text, text, text, bigint),
         @extschema@.lease_block(text, text, text, text, bigint) TO %s', role);
 END;
 $$;
 COMMENT ON FUNCTION allow_member(regrole) IS
 'lets the role take machine ids, strict ids and blocks for a server, and nothing else; for strict ids and blocks of generators it needs USAGE on them as well';
-REVOKE ALL ON FUNCTION allow_member(regrole) FROM PUBLIC;
+
+CREATE FUNCTION forbid_member(role regrole) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('REVOKE USAGE ON SCHEMA @extschema@ FROM %s', role);
+    EXECUTE format('REVOKE EXECUTE ON FUNCTION
+        @extschema@.grant_machine(text, text, text),
+        @extschema@.allocate(text, text, text, text, bigint),
+        @extschema@.lease_block(text, text, text, text, bigint) FROM %s', role);
+END;
+$$;
+COMMENT ON FUNCTION forbid_member(regrole) IS
+'takes back what allow_member() gave; what servers of the role hold they hold to its end';
+REVOKE ALL ON FUNCTION allow_member(regrole), forbid_member(regrole) FROM PUBLIC;

@@ -16,6 +16,9 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 /// How long a generator that was refused is not asked for again.
 const PAUSE: Micros = 1_000_000;
 
+/// The same for one that was set back at the authority.
+const LONG_PAUSE: Micros = 10_000_000;
+
 /// A question for a block of the generator with this number, which has this key.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Ask {
@@ -87,13 +90,18 @@ impl Leases {
         self.0.get_mut(&ask.generator).filter(|lease| lease.key == ask.key)
     }
 
-    /// Values `first .. limit` are this server's for good.
-    pub fn answered(&mut self, shared: &Shared, ask: Ask, first: u64, limit: u64) {
-        let Some(lease) = self.of(ask) else { return };
+    /// Values `first .. limit` are this server's for good. False: it had some of them before, and takes none.
+    pub fn answered(&mut self, shared: &Shared, ask: Ask, first: u64, limit: u64, now: Micros) -> bool {
+        let Some(lease) = self.of(ask) else { return true };
         lease.asked = false;
-        if lease.blocks.accept(Block { first, count: limit.saturating_sub(first) }, ME) {
+        let is_new = lease.blocks.accept(Block { first, count: limit.saturating_sub(first) }, ME);
+        if is_new {
             shared.keep_leased(ask.generator, ask.key, Next { first, limit, record: 0, file: 0 });
+        } else {
+            // Each question uses values up.
+            lease.not_before = now + LONG_PAUSE;
         }
+        is_new
     }
 
     pub fn refused(&mut self, ask: Ask, now: Micros) {

@@ -36,7 +36,7 @@ pub enum Error {
     },
     /// There is no gossip.
     NoPeers,
-    /// What is no message of a peer, with the reason as a clause.
+    /// What is no message of another server, with the reason as a clause.
     NotAMessage(String),
     /// An id that is too far ahead of the clock to be followed.
     ObservedTooFarAhead,
@@ -48,8 +48,17 @@ pub enum Error {
     NoMachineFree {
         after: Option<Micros>,
     },
+    /// The book may not know of all machine ids that are in use, for so long.
+    BookUnsettled {
+        left: Micros,
+    },
+    /// The worker that writes the book did not answer in time.
+    BookTimeout,
     /// The book of grants could not be read or written.
     Book(String),
+    /// Asked for a machine id, and has one from another authority itself.
+    MemberAsAuthority,
+    NoRandomNumber,
     /// Strict or block ids, and no authority to ask.
     NoAuthority,
     /// The authority has not granted a machine id.
@@ -89,6 +98,8 @@ pub enum Error {
     BadDefinition(String),
     /// A definition was to be changed.
     DefinitionStays,
+    /// Who is no superuser was to make a generator that the authority serves.
+    OrderOfSuperusers,
     /// A counter's sequence was altered into what it cannot be.
     NotACounter,
     CounterExhausted,
@@ -200,7 +211,7 @@ impl Error {
                 .set_detail("After a start this takes up to three seconds; later it needs the synchronous standby.")
                 .set_hint("Try again. If it goes on: is the synchronous standby there?"),
             Error::NotAnAuthority => {
-                report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "this server is not an authority".into())
+                report(ERRCODE_FEATURE_NOT_SUPPORTED, "this server is not an authority".into())
                     .set_hint("Set idgen.authority_database there, and nowhere else, to the database that members connect to, and restart it.")
             }
             Error::OtherCluster => report(ERRCODE_INVALID_PARAMETER_VALUE, "this server is of another cluster".into())
@@ -229,9 +240,9 @@ impl Error {
                 "this server has no peers".into(),
             )
             .set_hint("Set idgen.peers to the connection strings of the other servers."),
-            Error::NotAMessage(why) => report(ERRCODE_INVALID_PARAMETER_VALUE, "invalid message of a peer".into())
+            Error::NotAMessage(why) => report(ERRCODE_INVALID_PARAMETER_VALUE, "invalid message of another server".into())
                 .set_detail(format!("In its text, {why}."))
-                .set_hint("Only the gossip workers of other servers call this."),
+                .set_hint("Only the workers of other servers call this."),
             Error::ObservedTooFarAhead => {
                 report(ERRCODE_INVALID_PARAMETER_VALUE, "the id is too far ahead of the clock".into())
                     .set_hint("Is the clock of its server right, or idgen.max_clock_offset too small?")
@@ -254,6 +265,29 @@ impl Error {
                     })
                     .set_hint("SELECT * FROM idgen_authority.grants() shows who holds them; idgen_release_machine() gives one back.")
             }
+            Error::BookUnsettled { left } => report(
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the authority grants no machine id yet, as its book may not know of all that are in use".into(),
+            )
+            .set_detail(format!(
+                "It was started, made or restored. It grants again in {} seconds; who holds a machine id goes on.",
+                left / 1_000_000 + 1
+            ))
+            .set_hint(
+                "If no server has a machine id that idgen_authority.grants() does not show, a superuser of the authority runs \
+                 SELECT idgen_authority.confirm_book().",
+            ),
+            Error::BookTimeout => {
+                report(ERRCODE_CANNOT_CONNECT_NOW, "the authority's book was not written in time".into())
+                    .set_detail("Its worker has no place, waits for a lock on the book, or for the synchronous standby.")
+                    .set_hint("Try again. See max_worker_processes, synchronous_standby_names and the log of the authority.")
+            }
+            Error::MemberAsAuthority => report(
+                ERRCODE_FEATURE_NOT_SUPPORTED,
+                "this server has an authority, and grants no machine ids itself".into(),
+            )
+            .set_hint("Give it a machine id by hand and take idgen.authority out, or ask its authority."),
+            Error::NoRandomNumber => report(ERRCODE_INTERNAL_ERROR, "could not generate a random number".into()),
             Error::Book(why) => report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the book of grants cannot be used".into())
                 .set_detail(why)
                 .set_hint("It is the table idgen_authority.book."),
@@ -342,6 +376,12 @@ impl Error {
                     .set_detail(format!("In its text, {reason}."))
                     .set_hint("A valid one is timestamp:41 machine:10 sequence:12 epoch:1735689600000000 tick:1000.")
             }
+            Error::OrderOfSuperusers => report(
+                ERRCODE_INSUFFICIENT_PRIVILEGE,
+                "only superusers can make generators of order strict or block".into(),
+            )
+            .set_detail("Their ids come from the authority, under the name of the generator and with what this server may take there.")
+            .set_hint("Have a superuser make it; it can then belong to anyone."),
             Error::DefinitionStays => report(
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the definition of a generator cannot be changed".into(),

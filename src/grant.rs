@@ -5,9 +5,10 @@
 //! | the grant           | idgen's member worker                   | the horizon's worker, which opens bounds by it |
 //! | `applied`           | the horizon's worker, when it has followed | the member worker, before it gives a grant back |
 //!
-//! A restart goes on with the grant: it is kept as the setting `idgen.held_grant`, by ALTER SYSTEM. A copy of the data
-//! directory has the file as well, so that a grant is for one incarnation only: a promotion makes another timeline, and
-//! files that were copied were born at another time.
+//! A restart goes on with the grant: it is kept in a file of the data directory. A copy of the directory has the file as
+//! well, so that a grant is for one incarnation only: a promotion makes another timeline, files that were copied are other
+//! files, and the machine that was started anew may be another one with the same disk. What is not told by that is told by
+//! the token that the authority changes with each answer.
 
 use crate::{
     error::Error,
@@ -19,11 +20,12 @@ use crate::{
     settings,
     shmem::{self, Shared},
 };
-use pgrx::{PgTryBuilder, bgworkers::BackgroundWorker, pg_sys};
+use pgrx::pg_sys;
 use std::{
-    ffi::CString,
+    fs::{File, OpenOptions},
     hash::{DefaultHasher, Hash, Hasher},
-    os::unix::fs::MetadataExt,
+    io::Write,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     sync::atomic::{AtomicI64, Ordering::*},
 };
 
@@ -125,33 +127,40 @@ pub fn own_machine(max: u64) -> Result<u64, Error> {
     }
 }
 
-/// Who this server is, in this life of its data directory. Outside recovery.
+/// Who this server is, in this boot of the machine. Outside recovery.
 pub fn incarnation() -> Incarnation {
     let mut nonce = DefaultHasher::new();
-    // PostgreSQL's processes run in the data directory; this file is written once. Where the file system keeps no time
-    // of birth, the number of the file tells a copy.
+    // What a copy of the data directory beside its origin does not share: PostgreSQL's processes run in the directory, and
+    // this file is written once. Where the file system keeps no time of birth, the number of the file tells a copy.
     if let Ok(file) = std::fs::metadata("PG_VERSION") {
-        (file.created().ok(), file.ino()).hash(&mut nonce);
+        (file.dev(), file.ino(), file.created().ok()).hash(&mut nonce);
     }
-    std::fs::read("/etc/machine-id").ok().hash(&mut nonce);
+    // What copies on other machines and in other containers do not share, and what is known of the other no longer holds
+    // in another boot.
+    std::fs::read("/proc/sys/kernel/random/boot_id").ok().hash(&mut nonce);
+    std::fs::metadata("/proc/self/ns/pid").map(|space| space.ino()).ok().hash(&mut nonce);
     // SAFETY: state of this server, which is not in recovery.
     let (system, timeline) = unsafe { (pg_sys::GetSystemIdentifier(), pg_sys::GetWALInsertionTimeLine()) };
     Incarnation { system, timeline, nonce: nonce.finish() }
 }
 
+/// Files of the data directory, in which no tool for settings looks and which nobody but the server's user can read.
+const GRANT: &str = "idgen_grant";
+const CLAIM: &str = "idgen_claim";
+
 /// What this server kept, whoever wrote it: see [`Member::start`].
 pub fn kept() -> Option<Member> {
-    let text = settings::GRANT.get()?;
-    let mut numbers = text.to_str().ok()?.split(' ').map(|number| number.parse::<i64>().ok());
-    let mut next = || numbers.next().flatten();
+    let text = std::fs::read_to_string(GRANT).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let mut next = || words.next()?.parse::<i64>().ok();
     let me = Incarnation { system: next()? as u64, timeline: next()? as u32, nonce: next()? as u64 };
     let me = if cfg!(feature = "copied_grants") { incarnation() } else { me };
-    let epoch = next()? as u64;
+    let (book, epoch, token) = (next()? as u64, next()? as u64, next()? as u64);
     let held = match next()? {
         -1 => None,
         machine => Some(Grant { machine: machine as u64, epoch, from: next()?, until: next()?, length: next()? }),
     };
-    Some(Member { me, epoch, held, released: None })
+    Some(Member { me, book, epoch, token, held, released: None, attempt: 0 })
 }
 
 /// How long who could not keep something waits before it is tried again.
@@ -164,41 +173,34 @@ pub fn keep(member: &Member) -> bool {
     let held = member
         .held
         .map_or("-1".into(), |Grant { machine, from, until, length, .. }| format!("{machine} {from} {until} {length}"));
-    let text = format!("{} {timeline} {} {} {held}", system as i64, nonce as i64, member.epoch);
-    alter_system(&format!("idgen.held_grant = '{text}'"))
+    let Member { book, epoch, token, .. } = *member;
+    let (system, nonce, book, token) = (system as i64, nonce as i64, book as i64, token as i64);
+    write(GRANT, &format!("{system} {timeline} {nonce} {book} {epoch} {token} {held}\n"))
 }
 
 /// The claim to a machine id that this server kept, whoever wrote it.
 pub fn kept_claim() -> Option<Claim> {
-    settings::CLAIM.get()?.to_str().ok()?.parse().ok()
+    std::fs::read_to_string(CLAIM).ok()?.parse().ok()
 }
 
 /// Keeps the claim: a restart is no new one. It is on disk when this returns true.
 pub fn keep_claim(claim: &Claim) -> bool {
-    alter_system(&format!("idgen.held_claim = '{claim}'"))
+    write(CLAIM, &format!("{claim}\n"))
 }
 
-fn alter_system(setting: &str) -> bool {
-    let statement = CString::new(format!("ALTER SYSTEM SET {setting}")).unwrap_or_default();
-    let kept = PgTryBuilder::new(|| {
-        BackgroundWorker::transaction(|| {
-            // SAFETY: one valid statement, which the parser makes an AlterSystemStmt of.
-            unsafe {
-                let list = pg_sys::pg_parse_query(statement.as_ptr());
-                let parsed = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
-                pg_sys::AlterSystemSetConfigFile((*parsed).stmt.cast());
-            }
-        });
-        true
-    })
-    .catch_others(|_| {
-        // SAFETY: ends the transaction that failed.
-        unsafe { pg_sys::AbortCurrentTransaction() };
-        false
-    })
-    .execute();
+/// Writes a file as a whole or not at all.
+fn write(name: &str, text: &str) -> bool {
+    let written = || {
+        let new = format!("{name}.tmp");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, name)?;
+        File::open(".")?.sync_all()
+    };
+    let written: std::io::Result<()> = written();
     if let Ok(shared) = shmem::shared() {
-        shared.state.note_kept(kept, setting);
+        shared.state.note_kept(written.as_ref().err(), name);
     }
-    kept
+    written.is_ok()
 }

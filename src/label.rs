@@ -4,7 +4,7 @@
 use crate::{
     error::{Error, OrRaise},
     lookup,
-    mechanism::definition::Definition,
+    mechanism::definition::{Definition, Order},
 };
 use once_cell::unsync::OnceCell;
 use pgrx::prelude::*;
@@ -37,6 +37,11 @@ unsafe extern "C-unwind" fn check(object: *const pg_sys::ObjectAddress, label: *
     let new = label.map(|text| parse(text).or_raise());
     if read(object.objectId).is_some_and(|old| Some(old) != new) {
         Error::DefinitionStays.raise();
+    }
+    // Its ids come from the authority under the name that it has here, with what this server may take there.
+    // SAFETY: the user of this session.
+    if new.is_some_and(|new| matches!(new.order, Order::Strict | Order::Block)) && !unsafe { pg_sys::superuser() } {
+        Error::OrderOfSuperusers.raise();
     }
     // Should this be rolled back and another label be set, nobody may go on with the first.
     // SAFETY: a relation that is locked.

@@ -197,7 +197,7 @@ pub fn launch(shared: &Shared) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn idgen_gossip_main(_arg: pg_sys::Datum) {
     if let Ok(shared) = shmem::shared() {
-        shared.gossip.process.live(|| run(shared));
+        shared.gossip.process.live(None, || run(shared));
     }
 }
 

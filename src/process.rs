@@ -1,5 +1,5 @@
-//! Workers that are launched on demand and have connections to other servers: how one is launched, found and woken, and
-//! waits for its latch and a connection at once.
+//! Workers that are launched on demand: how one is launched, found and woken, and waits for its latch and a connection to
+//! another server at once.
 
 use crate::{
     libpq::{Connection, Progress},
@@ -65,8 +65,9 @@ impl Process {
         }
     }
 
-    /// The life of the worker: `run` works until it is told to end, with 1, or is not needed any more, with 0.
-    pub fn live(&'static self, run: impl FnOnce() -> i32) {
+    /// The life of the worker: `run` works until it is told to end, with 1, or is not needed any more, with 0. Without a
+    /// database it sees only what all databases share.
+    pub fn live(&'static self, database: Option<&str>, run: impl FnOnce() -> i32) {
         #[pg_guard]
         extern "C-unwind" fn leave(_code: i32, process: pg_sys::Datum) {
             // SAFETY: the process that was handed in, in shared memory.
@@ -82,10 +83,7 @@ impl Process {
             // SAFETY: a function for as long as the process lives.
             unsafe { pg_sys::on_shmem_exit(Some(leave), pg_sys::Datum::from(ptr::from_ref(self))) };
             self.place.store(shmem::own_place(), Release);
-            // To no database: only what all share is needed.
-            BackgroundWorker::connect_worker_to_spi(None, None);
-            // What it kept by ALTER SYSTEM in an earlier life the postmaster has not read.
-            reload();
+            BackgroundWorker::connect_worker_to_spi(database, None);
             status = run();
         }
         // With 0 it is not started again.

@@ -20,11 +20,7 @@ static WAIT_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static AUTHORITY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static PEERS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static CLUSTER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
-/// The grant that a restart goes on with, see [`crate::grant`].
-pub static GRANT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static AUTHORITY_DATABASE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
-/// The claim to a machine id that a restart goes on with, see [`crate::peers`].
-pub static CLAIM: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static ORDER: GucSetting<OrderName> = GucSetting::<OrderName>::new(OrderName::Server);
 static GRANT_LENGTH: GucSetting<i32> = GucSetting::<i32>::new(86_400);
 static MAX_CLOCK_OFFSET: GucSetting<i32> = GucSetting::<i32>::new(10_000);
@@ -255,20 +251,6 @@ pub fn define() {
             c"An authority or a peer of another name refuses this server.",
             &CLUSTER,
             GucFlags::default(),
-        ),
-        (
-            c"idgen.held_grant",
-            c"The machine id that the authority granted to this server; set by idgen itself.",
-            c"A restart goes on with it, also while the authority is away. Another server, or a copy, ignores it.",
-            &GRANT,
-            GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
-        ),
-        (
-            c"idgen.held_claim",
-            c"Since when this server has its machine id; set by idgen itself.",
-            c"Of two servers with one machine id the first goes on.",
-            &CLAIM,
-            GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
         ),
     ] {
         GucRegistry::define_string_guc(name, short, long, setting, GucContext::Sighup, flags);

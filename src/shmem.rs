@@ -8,6 +8,7 @@
 //! Each word says who writes it. Giving out ids takes no lock.
 
 use crate::{
+    book::BookWords,
     errand::{Asking, Errand},
     error::Error,
     grant::GrantWords,
@@ -87,6 +88,7 @@ pub struct Shared {
 
     /// See there.
     pub member: MemberWords,
+    pub book: BookWords,
     pub gossip: GossipWords,
 
     /// See there.
@@ -258,6 +260,7 @@ impl Shared {
             repair: Errand::default(),
             repair_to: AtomicI64::new(0),
             member: MemberWords::default(),
+            book: BookWords::default(),
             gossip: GossipWords::default(),
             state: State::default(),
             horizon_waits: AtomicI64::new(0),

@@ -34,17 +34,22 @@ pub struct State {
 }
 
 impl State {
-    /// Since when postgresql.auto.conf could not be written, by the wall clock.
+    /// Since when what a restart goes on with could not be written, by the wall clock.
     pub fn not_kept(&self) -> Option<Micros> {
         Some(self.not_kept.load(Relaxed)).filter(|at| *at != 0)
     }
 
-    /// Notes whether `setting` could be kept there, and logs it once if not.
-    pub fn note_kept(&self, kept: bool, setting: &str) {
-        if kept {
-            self.not_kept.store(0, Relaxed);
-        } else if self.not_kept.compare_exchange(0, machine_clock::both().wall, Relaxed, Relaxed).is_ok() {
-            log!("idgen: postgresql.auto.conf could not be written: a restart will not know of {setting}");
+    /// Notes whether the file could be written, and logs it once if not.
+    pub fn note_kept(&self, error: Option<&std::io::Error>, file: &str) {
+        match error {
+            None => self.not_kept.store(0, Relaxed),
+            Some(why) => {
+                if self.not_kept.compare_exchange(0, machine_clock::both().wall, Relaxed, Relaxed).is_ok() {
+                    log!(
+                        "idgen: {file} in the data directory could not be written, so that a restart will not know of it: {why}"
+                    );
+                }
+            }
         }
     }
 

@@ -2,13 +2,13 @@
 //! callers wait until their own deadline.
 
 use crate::{
-    blocks, faults, grant,
+    blocks, book, faults, grant,
     libpq::{Answer, Connection, Hosts, Progress},
     machine_clock,
     mechanism::{Micros, SECOND},
     process::{self, Waiter},
     protocol::{
-        grants::{Ask, Change, Incarnation, Member, Row},
+        grants::{Answer as Granted, Ask, Change, Member},
         tickets::{Run, Tickets},
     },
     settings,
@@ -26,14 +26,14 @@ use std::{
 const PATIENCE: Micros = 2 * SECOND;
 /// How long it pauses when no host could be used.
 const PAUSE: Micros = SECOND / 5;
+/// How long a refusal is shown, if nothing was asked since.
+const REMEMBERED: Micros = 10 * SECOND;
 
 /// What was asked and not yet answered, in the order of asking.
 enum Question {
     Prepare,
-    /// A change of the book.
-    Change(Ask),
-    /// The row of the book after it.
-    Look,
+    /// For the machine id.
+    Grant,
     Strict(u64),
     Block(blocks::Ask),
 }
@@ -60,6 +60,8 @@ pub struct Link {
     withdrawn: bool,
     /// Whether the authority was asked on this connection if it knows the grant: it may be another one.
     grant_is_known: bool,
+    /// When a question was refused last, if none was answered since.
+    refused_at: Micros,
     tickets: Tickets,
     /// The last generation that was taken from each slot.
     generations: Vec<u32>,
@@ -91,6 +93,7 @@ impl Link {
             keep_at: Micros::MAX,
             withdrawn: false,
             grant_is_known: false,
+            refused_at: Micros::MIN / 2,
             tickets: Tickets::default(),
             generations: vec![0; shared.slots().len()],
             blocks: blocks::Leases::default(),
@@ -197,7 +200,7 @@ impl Link {
                     self.grant_at = now + SECOND;
                     // Also if it is called off: what is held is to be kept then.
                     self.keep_at = now + grant::KEEP_AGAIN;
-                    self.complain("the machine id is kept while postgresql.auto.conf cannot be written");
+                    self.complain("the machine id is kept while idgen_grant in the data directory cannot be written");
                 }
             }
         } else if self.member.released.is_none() {
@@ -227,26 +230,12 @@ impl Link {
             self.asked.push_back((Question::Block(ask), now));
         }
         if let Some(ask) = ask_grant {
-            let Incarnation { system, timeline, nonce } = self.member.me;
-            let clock = self.shared.now();
-            let mut parameters =
-                vec![cluster, number(system as i64), number(timeline), number(nonce as i64), number(clock)];
-            let sql = match ask {
-                Ask::Take { request } => {
-                    parameters.extend([number(request), host_name()]);
-                    c"SELECT idgen_authority.take_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::text)"
-                }
-                Ask::Renew { machine, epoch } => {
-                    parameters.extend([number(machine), number(epoch)]);
-                    c"SELECT idgen_authority.renew_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::bigint)"
-                }
-                Ask::Release { machine, epoch, reached } => {
-                    parameters.extend([number(machine), number(epoch), number(reached)]);
-                    c"SELECT idgen_authority.end_grant($1::text, $2::bigint, $3::int, $4::bigint, $5::bigint, $6::bigint, $7::bigint, $8::bigint)"
-                }
-            };
-            connection.ask(sql, &parameters)?;
-            self.asked.push_back((Question::Change(ask), now));
+            let question = self.member.question(ask, self.shared.now(), book::random());
+            connection.ask(
+                c"SELECT idgen_authority.grant_machine($1::text, $2::text, $3::text)",
+                &[cluster, number(question), host_name()],
+            )?;
+            self.asked.push_back((Question::Grant, now));
             (self.grant_is_asked, self.grant_is_known) = (true, true);
         }
         let more = connection.flush()?;
@@ -270,7 +259,7 @@ impl Link {
         let ask = self.member.ask(self.shared.now()).or_else(|| {
             let unknown = !self.grant_is_known && !cfg!(feature = "copied_grants");
             let held = self.member.held.filter(|_| unknown)?;
-            Some(Ask::Renew { machine: held.machine, epoch: held.epoch })
+            Some(held.renewal())
         })?;
         let resting = self.shared.member.release.load(SeqCst) && !matches!(ask, Ask::Release { .. });
         (!resting).then_some(ask)
@@ -285,10 +274,8 @@ impl Link {
             Answer::Row(row) => row.and_then(|row| row.into_iter().next().flatten()),
             Answer::Refused { code, message } => return self.refused(question, &code, message, now),
         };
-        if !matches!(question, Question::Look) {
-            self.shared.member.round_trip.store(now - asked, Relaxed);
-        }
-        self.well();
+        self.shared.member.round_trip.store(now - asked, Relaxed);
+        self.well(matches!(question, Question::Prepare));
         let numbers = || -> Option<Vec<i64>> { text.as_ref()?.split(' ').map(|number| number.parse().ok()).collect() };
         match question {
             Question::Prepare => {}
@@ -303,32 +290,23 @@ impl Link {
                 self.tickets.answered(request, run, now, |ticket, run| slots[ticket.slot as usize].answer(ticket, run));
             }
             Question::Block(ask) => match numbers().as_deref() {
-                Some([first, limit]) => self.blocks.answered(self.shared, ask, *first as u64, *limit as u64),
-                _ => return Err("the authority's answer cannot be read".into()),
-            },
-            // The row is no answer before it is durable: that is what a second question finds.
-            Question::Change(ask) => match (numbers().as_deref(), ask) {
-                (Some([machine, ..]), _) => {
-                    if let Some(connection) = &mut self.connection {
-                        connection.ask(c"SELECT idgen_authority.look_up_grant($1::bigint)", &[number(*machine)])?;
-                        self.asked.push_back((Question::Look, now));
-                    }
-                }
-                (_, Ask::Renew { epoch, .. } | Ask::Release { epoch, .. }) => {
-                    self.grant_is_asked = false;
-                    if self.member.refused(epoch) == Change::Dropped {
-                        self.changed();
+                Some([first, limit]) => {
+                    if !self.blocks.answered(self.shared, ask, *first as u64, *limit as u64, now) {
+                        let name = self.shared.generator_name(ask.generator).name;
+                        let name = name.to_string_lossy();
+                        self.refuse(&format!(
+                            "generator \"{name}\" was set back at the authority, below what this server has given"
+                        ));
                     }
                 }
                 _ => return Err("the authority's answer cannot be read".into()),
             },
-            Question::Look => {
+            Question::Grant => {
                 self.grant_is_asked = false;
                 self.grant_at = now + SECOND / 10;
-                let Some(row) = numbers().as_deref().and_then(row) else {
-                    return Err("the authority's answer cannot be read".into());
-                };
-                if self.member.accept(&row, self.shared.now()) != Change::Nothing {
+                let answer = text.as_ref().and_then(|text| text.parse::<Granted>().ok());
+                let answer = answer.ok_or("the authority's answer cannot be read")?;
+                if self.member.accept(&answer, self.shared.now()) != Change::Nothing {
                     self.changed();
                 }
             }
@@ -352,11 +330,16 @@ impl Link {
     fn refused(&mut self, question: Question, code: &str, message: String, now: Micros) -> Result<(), String> {
         // Shutting down, no lease, no standby that acknowledges, in recovery, connections that end.
         let passes = code.starts_with("57") || code.starts_with("08") || code == "25006";
-        if passes {
+        // The next host may be the one to ask, where this one is no authority, or not theirs.
+        let elsewhere = matches!(question, Question::Grant | Question::Prepare)
+            && ["0A000", "3F000", "42883", "42501"].contains(&code)
+            && self.hosts.as_ref().is_some_and(|hosts| hosts.count() > 1);
+        if passes || elsewhere {
             self.asked.push_front((question, now));
+            self.refused_at = now;
             return Err(message);
         }
-        self.complain(&message);
+        self.refuse(&message);
         match question {
             Question::Strict(request) => {
                 let none = Run { first: 0, count: 0, machine: 0 };
@@ -365,7 +348,7 @@ impl Link {
             }
             Question::Block(ask) => self.blocks.refused(ask, now),
             Question::Prepare => return Err(message),
-            Question::Change(_) | Question::Look => {
+            Question::Grant => {
                 self.grant_is_asked = false;
                 self.grant_at = now + SECOND;
             }
@@ -404,11 +387,21 @@ impl Link {
         }
     }
 
-    /// Nothing is wrong any more.
-    fn well(&self) {
+    /// Says why a question was refused. That a connection can be made does not take it back.
+    fn refuse(&mut self, why: &str) {
+        self.refused_at = machine_clock::boot();
+        self.complain(why);
+    }
+
+    /// Nothing is wrong any more, or, if it is only that the connection stands, as far as that was it.
+    fn well(&mut self, is_only_connected: bool) {
         let member = &self.shared.member;
-        if !member.connected.swap(true, Relaxed) {
+        let stands = is_only_connected && machine_clock::boot() < self.refused_at + REMEMBERED;
+        if !stands && (self.refused_at != Micros::MIN / 2 || !member.connected.load(Relaxed)) {
+            self.refused_at = Micros::MIN / 2;
             self.shared.locked(pg_sys::LWLockMode::LW_EXCLUSIVE, || member.error.set(""));
+        }
+        if !member.connected.swap(true, Relaxed) && !stands {
             process::show(&format!(
                 "connected to {}",
                 self.hosts.as_ref().map_or(String::new(), |hosts| hosts.name(self.host))
@@ -442,21 +435,6 @@ impl Link {
         idle.set(false);
         goes_on
     }
-}
-
-/// A row of the book as look_up_grant() writes it.
-fn row(numbers: &[i64]) -> Option<Row> {
-    let [machine, system, timeline, nonce, epoch, from, until, open, request] = *numbers else { return None };
-    Some(Row {
-        machine: machine as u64,
-        holder: Incarnation { system: system as u64, timeline: timeline as u32, nonce: nonce as u64 },
-        epoch: epoch as u64,
-        from,
-        until,
-        open: open != 0,
-        request: request as u64,
-        seen: 0,
-    })
 }
 
 fn number(number: impl ToString) -> CString {

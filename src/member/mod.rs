@@ -93,7 +93,7 @@ pub fn launch(shared: &Shared) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn idgen_member_main(_arg: pg_sys::Datum) {
     if let Ok(shared) = shmem::shared() {
-        shared.member.process.live(|| run(shared));
+        shared.member.process.live(None, || run(shared));
     }
 }
 

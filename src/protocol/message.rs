@@ -57,16 +57,24 @@ impl fmt::Display for Message {
 }
 
 /// The words of one part of a message.
-struct Words<'a>(std::str::SplitAsciiWhitespace<'a>);
+pub(super) struct Words<'a>(std::str::SplitAsciiWhitespace<'a>);
 
-impl Words<'_> {
-    fn number<T: FromStr>(&mut self, what: &str) -> Result<T, String> {
-        let word = self.0.next().ok_or_else(|| format!("the {what} is missing"))?;
+impl<'a> Words<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        Words(text.split_ascii_whitespace())
+    }
+
+    pub(super) fn word(&mut self, what: &str) -> Result<&'a str, String> {
+        self.0.next().ok_or_else(|| format!("the {what} is missing"))
+    }
+
+    pub(super) fn number<T: FromStr>(&mut self, what: &str) -> Result<T, String> {
+        let word = self.word(what)?;
         word.parse().map_err(|_| format!("the {what} is not a number in range: {word:.20}"))
     }
 
     fn hex(&mut self, what: &str) -> Result<u64, String> {
-        let word = self.0.next().ok_or_else(|| format!("the {what} is missing"))?;
+        let word = self.word(what)?;
         u64::from_str_radix(word, 16).map_err(|_| format!("the {what} is not hexadecimal: {word:.20}"))
     }
 
@@ -84,7 +92,7 @@ impl Words<'_> {
         })
     }
 
-    fn end(mut self) -> Result<(), String> {
+    pub(super) fn end(mut self) -> Result<(), String> {
         self.0.next().map_or(Ok(()), |word| Err(format!("{word:.20} is one word too many")))
     }
 }
@@ -94,7 +102,7 @@ impl FromStr for Claim {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Claim, String> {
-        let mut words = Words(text.split_ascii_whitespace());
+        let mut words = Words::of(text);
         let claim = words.claim()?;
         words.end().map(|()| claim)
     }
@@ -105,7 +113,7 @@ impl FromStr for Message {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Message, String> {
-        let mut parts = text.split(';').map(|part| Words(part.split_ascii_whitespace()));
+        let mut parts = text.split(';').map(Words::of);
         let mut first = parts.next().filter(|_| text.starts_with("idgen1 ")).ok_or("it does not begin with idgen1")?;
         first.0.next();
         let (claim, wall, reach) = (first.claim()?, first.number("wall clock")?, first.number("highest stamp")?);

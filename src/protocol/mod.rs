@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
+pub mod book;
 pub mod gossip;
 pub mod grants;
 pub mod lease;

@@ -158,7 +158,7 @@ fn a_message_that_is_none_is_refused() {
         ["", "idgen1", "idgen1 1 2 3 4 5 6 7 8", "idgen1 99999999999999999999 a 1 a 0 0 0 0 0", &"x".repeat(99_999)]
     {
         let query = format!("SELECT idgen_gossip('', '{message}')");
-        assert_refused(&mut client, &query, SqlState::INVALID_PARAMETER_VALUE, "gossip workers");
+        assert_refused(&mut client, &query, SqlState::INVALID_PARAMETER_VALUE, "workers of other servers");
     }
     assert_refused(&mut client, "SELECT idgen_gossip('x', '')", SqlState::INVALID_PARAMETER_VALUE, "idgen.cluster");
 }

@@ -40,7 +40,7 @@ fn servers_that_set_no_machine_id_get_different_ones_from_the_authority() {
     machines.sort();
     assert_eq!(machines, [0, 1, 2]);
     let held =
-        authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held AND ends > now() + '23 hours'");
+        authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held AND ends > now() + '9 minutes'");
     assert_eq!(held, 2);
     assert!(members[0].one::<bool>("SELECT connected AND error IS NULL AND machine_id = 1 FROM idgen_authority()"));
 }
@@ -189,7 +189,7 @@ fn when_all_numbers_are_in_use_a_server_says_so() {
             .one::<Option<String>>("SELECT error FROM idgen_authority()")
             .is_some_and(|why| why.contains("all machine ids"))
     });
-    authority.connect("postgres").batch_execute("DELETE FROM idgen_authority.book WHERE machine = 77").unwrap();
+    authority.connect("postgres").batch_execute("SELECT idgen_authority.unreserve_machine(77, now())").unwrap();
     wait_until("the free number is granted", || client.query(NEXT, &[]).is_ok());
     assert_eq!(machine(&member), 77);
 }
@@ -210,6 +210,10 @@ fn a_member_role_can_do_what_members_do_and_nothing_else() {
     for query in [
         "SELECT * FROM idgen_authority.book",
         "UPDATE idgen_authority.book SET ends = 0",
+        "SELECT * FROM idgen_authority.state",
+        "SELECT idgen_authority.confirm_book()",
+        "SELECT idgen_authority.unreserve_machine(5)",
+        "SELECT idgen_authority.forbid_member('shard')",
         "SELECT * FROM idgen_authority.grants()",
         "SELECT idgen_authority.reserve_machine(5)",
         "SELECT idgen_accept_clock()",
@@ -236,12 +240,12 @@ fn sessions_of_a_member_do_not_pile_up_while_the_book_is_locked() {
     wait_until("the reason is shown", || {
         member
             .one::<Option<String>>("SELECT error FROM idgen_authority()")
-            .is_some_and(|why| why.contains("lock timeout"))
+            .is_some_and(|why| why.contains("book of grants cannot be used"))
     });
     std::thread::sleep(std::time::Duration::from_secs(5));
     let waiting: i64 = authority.one(
         "SELECT count(*) FROM pg_stat_activity
-         WHERE state = 'active' AND query LIKE 'SELECT idgen_authority.take_grant%'",
+         WHERE state = 'active' AND query LIKE 'SELECT idgen_authority.grant_machine%'",
     );
     assert!(waiting <= 1, "{waiting} sessions wait");
     transaction.commit().unwrap();
@@ -258,12 +262,9 @@ fn functions_that_others_make_under_the_same_names_are_not_called() {
              CREATE ROLE mallory LOGIN; GRANT ALL ON SCHEMA public, shard TO mallory",
         )
         .unwrap();
-    // As it is said in an earlier schema of the path; and one whose arguments would fit better where no types are said.
     let mut mallory = authority.connection("postgres").user("mallory").connect(postgres::NoTls).unwrap();
-    for (name, arguments) in [
-        ("shard.take_grant", "text, bigint, int, bigint, bigint, bigint, text"),
-        ("public.take_grant", "text, text, text, text, text, text, text"),
-    ] {
+    for (name, arguments) in [("shard.grant_machine", "text, text, text"), ("public.grant_machine", "text, text, text")]
+    {
         mallory
             .batch_execute(&format!(
                 "CREATE FUNCTION {name}({arguments}) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE 'mallory'; END $$"
@@ -352,8 +353,8 @@ fn a_member_worker_that_found_no_place_is_launched_when_there_is_one() {
 fn while_a_grant_cannot_be_kept_the_doctor_says_so_and_it_is_kept_once_it_can_be() {
     let mut authority = authority("");
     let mut member = member(&authority, "idgen.authority = ''");
-    // The server writes its settings there before it renames the file.
-    let in_the_way = member.data().join("postgresql.auto.conf.tmp");
+    // It writes there before it renames the file.
+    let in_the_way = member.data().join("idgen_grant.tmp");
     std::fs::create_dir(&in_the_way).unwrap();
     member.reconfigure(&format!("idgen.authority = '{}'", authority.conninfo()));
     assert_eq!(machine(&member), 1);
@@ -376,32 +377,191 @@ fn while_a_grant_cannot_be_kept_the_doctor_says_so_and_it_is_kept_once_it_can_be
 #[test]
 fn while_a_claim_cannot_be_kept_the_doctor_says_so_and_it_is_kept_once_it_can_be() {
     let server = Cluster::with_idgen("");
-    let in_the_way = server.data().join("postgresql.auto.conf.tmp");
+    let in_the_way = server.data().join("idgen_claim.tmp");
     std::fs::create_dir(&in_the_way).unwrap();
     server.reconfigure("idgen.peers = 'host=/nowhere dbname=postgres'");
     let told = "SELECT count(*) FROM idgen_doctor() WHERE finding = 'not kept over a restart'";
     wait_until("it is not kept", || server.one::<i64>(told) == 1);
     std::fs::remove_dir(&in_the_way).unwrap();
     wait_until("it is kept", || server.one::<i64>(told) == 0);
-    let kept = std::fs::read_to_string(server.data().join("postgresql.auto.conf")).unwrap();
-    assert!(kept.contains("idgen.held_claim"), "{kept}");
+    assert!(server.data().join("idgen_claim").exists());
 }
 
 #[test]
-fn where_alter_system_is_not_allowed_a_grant_is_taken_all_the_same_and_the_log_says_what_is_lost() {
-    if Cluster::version() < 17 {
-        return;
-    }
+fn while_what_is_released_cannot_be_kept_nothing_is_released() {
     let authority = authority("");
-    let member = member(&authority, "allow_alter_system = off");
+    let member = member(&authority, "");
     assert_eq!(machine(&member), 1);
-    assert!(member.log().contains("postgresql.auto.conf could not be written"));
-    // A restart could find an older grant there that was given back.
+    let in_the_way = member.data().join("idgen_grant.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    // A restart could find the grant there that was given back.
     let mut client = member.connect("postgres");
     client.batch_execute("SET idgen.wait_timeout = '500ms'").unwrap();
     assert_refused(&mut client, "SELECT idgen_release_machine()", SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
-    assert!(member.one::<bool>("SELECT error LIKE '%postgresql.auto.conf%' FROM idgen_authority()"));
+    assert!(member.one::<bool>("SELECT error LIKE '%idgen_grant%' FROM idgen_authority()"));
     assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held"), 1);
     client.batch_execute("SELECT idgen_take_machine()").unwrap();
     assert_eq!(machine(&member), 1);
+}
+
+fn error_of(member: &Cluster) -> String {
+    member.one::<Option<String>>("SELECT error FROM idgen_authority()").unwrap_or_default()
+}
+
+#[test]
+fn a_new_book_grants_nothing_until_a_superuser_says_that_the_fleet_is_new() {
+    let authority = authority("");
+    authority
+        .connect("postgres")
+        .batch_execute("DROP EXTENSION idgen_authority; CREATE EXTENSION idgen_authority")
+        .unwrap();
+    let member = member(&authority, "");
+    wait_until("the member says so", || error_of(&member).contains("may not know of all"));
+    let told = "SELECT count(*) FROM idgen_doctor() WHERE finding = 'no machine id is granted'";
+    assert_eq!(authority.one::<i64>(told), 1);
+    authority.connect("postgres").batch_execute("SELECT idgen_authority.confirm_book()").unwrap();
+    assert_eq!(machine(&member), 1);
+    wait_until("nothing is wrong any more", || error_of(&member).is_empty());
+    assert_eq!(authority.one::<i64>(told), 0);
+}
+
+/// The hour that was lost is the one in which the second member came.
+#[test]
+fn an_authority_that_was_set_back_learns_from_its_members_what_they_hold_and_gives_it_to_nobody_else() {
+    let mut authority = authority("");
+    let first = member(&authority, "");
+    assert_eq!(machine(&first), 1);
+    let mut backup = authority.copy();
+    let second = member(&authority, "");
+    assert_eq!(machine(&second), 2);
+    authority.stop(Mode::Immediate);
+    backup.start();
+    for member in [&first, &second] {
+        member.reconfigure(&format!("idgen.authority = '{}'", backup.conninfo()));
+        wait_until("it is known", || member.one("SELECT connected AND error IS NULL FROM idgen_authority()"));
+    }
+    assert_eq!((machine(&first), machine(&second)), (1, 2));
+    wait_until("both are in the book", || {
+        backup.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held") == 2
+    });
+    let third = member(&backup, "");
+    wait_until("the third is told", || error_of(&third).contains("may not know of all"));
+    assert!(backup.log().contains("was it restored?"));
+    backup.connect("postgres").batch_execute("SELECT idgen_authority.confirm_book()").unwrap();
+    assert_eq!(machine(&third), 3);
+}
+
+#[test]
+fn an_authority_that_was_restarted_waits_for_its_members_before_it_grants_and_renews_meanwhile() {
+    let mut authority = authority("idgen.grant_length = 3s");
+    let first = member(&authority, "");
+    assert_eq!(machine(&first), 1);
+    authority.stop(Mode::Fast);
+    authority.start();
+    let second = member(&authority, "");
+    let began = std::time::Instant::now();
+    wait_until("the second is told to wait", || error_of(&second).contains("may not know of all"));
+    wait_until("it has a number", || second.connect("postgres").query_one(NEXT, &[]).is_ok());
+    println!("granted {} ms later", began.elapsed().as_millis());
+    assert_eq!((machine(&first), machine(&second)), (1, 2));
+}
+
+/// As a tool for files does that knows an older one, or a copy of the disk in the same boot.
+#[test]
+fn a_grant_that_was_renewed_elsewhere_since_is_dropped_at_the_first_contact() {
+    let authority = authority("");
+    let mut member = member(&authority, "");
+    assert_eq!(machine(&member), 1);
+    let file = member.data().join("idgen_grant");
+    let old = std::fs::read(&file).unwrap();
+    member.stop(Mode::Fast);
+    member.start();
+    wait_until("it was renewed", || std::fs::read(&file).unwrap() != old);
+    assert_eq!(machine(&member), 1);
+    member.stop(Mode::Fast);
+    std::fs::write(&file, &old).unwrap();
+    member.start();
+    wait_until("it has another number", || {
+        member.one("SELECT machine_id IS NOT DISTINCT FROM 2 FROM idgen_authority()")
+    });
+    assert_eq!(machine(&member), 2);
+}
+
+#[test]
+fn whatever_a_member_does_after_its_question_it_holds_nothing_that_others_need() {
+    let authority = authority("");
+    authority
+        .connect("postgres")
+        .batch_execute("CREATE ROLE shard LOGIN; SELECT idgen_authority.allow_member('shard')")
+        .unwrap();
+    let mut shard = authority.connection("postgres").user("shard").connect(postgres::NoTls).unwrap();
+    let now: i64 = authority.one("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
+    let question = format!("SELECT idgen_authority.grant_machine('', 'idgen1 7 1 8 0 0 9 {now} take 0', 'x')");
+    let mut open = shard.transaction().unwrap();
+    let answer: String = open.query_one(&question, &[]).unwrap().get(0);
+    assert!(answer.contains("open 1 "), "{answer}");
+    let member = member(&authority, "");
+    assert_eq!(machine(&member), 2);
+    open.rollback().unwrap();
+    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held"), 2);
+    // Nor does it see or touch what is another's, also if it knows all that the book shows.
+    let held: String = authority.one(
+        "SELECT format('%s %s %s %s 0 77 %s', system, timeline, nonce::numeric + CASE WHEN nonce < 0 THEN 18446744073709551616 ELSE 0 END,
+             (SELECT id::numeric + CASE WHEN id < 0 THEN 18446744073709551616 ELSE 0 END FROM idgen_authority.state), epoch)
+         FROM idgen_authority.book WHERE machine = 2",
+    );
+    let (who, epoch) = held.rsplit_once(' ').unwrap();
+    for ask in [
+        format!("renew 2 {epoch} 0 {now}"),
+        format!("release 2 {epoch} {now}"),
+        format!("renew 2 {epoch} 0 {}", i64::MAX),
+    ] {
+        let query = format!("SELECT idgen_authority.grant_machine('', 'idgen1 {who} {now} {ask}', 'x')");
+        let answer: String = shard.query_one(&query, &[]).unwrap().get(0);
+        assert!(answer.ends_with(" none"), "{ask}: {answer}");
+    }
+    assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held"), 2);
+    for nonsense in ["", "idgen1", "idgen1 1 2 3 4 5 6 7 steal 1", "idgen1 7 1 8 0 0 9 0 take 0"] {
+        let query = format!("SELECT idgen_authority.grant_machine('', '{nonsense}', repeat('x', 100000))");
+        let error = crate::harness::cluster::refusal(&mut shard, &query);
+        assert_eq!(error.code(), &SqlState::INVALID_PARAMETER_VALUE, "{nonsense}: {error:?}");
+    }
+}
+
+#[test]
+fn a_machine_id_is_reserved_whatever_its_past_and_not_while_it_is_granted() {
+    let authority = authority("");
+    let member = member(&authority, "");
+    assert_eq!(machine(&member), 1);
+    let mut client = authority.connect("postgres");
+    assert_refused(
+        &mut client,
+        "SELECT idgen_authority.reserve_machine(1)",
+        SqlState::OBJECT_IN_USE,
+        "idgen_release_machine",
+    );
+    assert_refused(
+        &mut client,
+        "SELECT idgen_authority.reserve_machine(1024)",
+        SqlState::INVALID_PARAMETER_VALUE,
+        "0 to 1023",
+    );
+    member.connect("postgres").batch_execute("SELECT idgen_release_machine()").unwrap();
+    client
+        .batch_execute(
+            "SELECT idgen_authority.reserve_machine(1, 'router'); SELECT idgen_authority.reserve_machine(1, 'router');
+             SELECT idgen_authority.unreserve_machine(1, now()); SELECT idgen_authority.reserve_machine(1)",
+        )
+        .unwrap();
+    member.connect("postgres").batch_execute("SELECT idgen_take_machine()").unwrap();
+    assert_eq!(machine(&member), 2);
+}
+
+#[test]
+fn a_server_that_has_an_authority_itself_grants_nothing() {
+    let top = authority("");
+    let middle = Cluster::with_idgen(&format!("{}idgen.authority_database = postgres", member_of(&top)));
+    assert_eq!(machine(&middle), 1);
+    let bottom = member(&middle, "");
+    wait_until("it is told", || error_of(&bottom).contains("has an authority"));
 }

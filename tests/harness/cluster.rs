@@ -71,7 +71,8 @@ impl Cluster {
         let mut client = self.connect("postgres");
         client.batch_execute("CREATE EXTENSION idgen").unwrap();
         if one(&mut client, "SELECT current_setting('idgen.authority_database', true) <> ''") {
-            client.batch_execute("CREATE EXTENSION idgen_authority").unwrap();
+            // Nobody has a machine id yet.
+            client.batch_execute("CREATE EXTENSION idgen_authority; SELECT idgen_authority.confirm_book()").unwrap();
         }
     }
 

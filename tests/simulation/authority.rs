@@ -3,19 +3,15 @@
 impl Node {
     fn apply(&mut self, record: Record) {
         match record {
-            Record::Row(row) => match self.book.iter_mut().find(|old| old.machine == row.machine) {
+            Record::Row(row) => match self.book.rows.iter_mut().find(|old| old.machine == row.machine) {
                 Some(old) => *old = row,
-                None => self.book.push(row),
+                None => self.book.rows.push(row),
             },
+            Record::Settles(settles) => self.book.settles = settles,
             Record::Horizon(horizon) => self.machine.horizon = self.machine.horizon.max(horizon),
             Record::Block(block) => self.block = self.block.max(block),
         }
         self.log.push(record);
-    }
-
-    /// How many records are where an answer may rest on them.
-    fn durable(&self) -> usize {
-        if self.standby.is_none() { self.log.len() } else { self.acked }
     }
 }
 
@@ -29,11 +25,11 @@ impl World {
             paused: 0,
             machine,
             log: vec![],
-            book: vec![],
+            book: Book { id: 1, ..Book::default() },
             block: 0,
             follows,
-            standby: None,
-            acked: 0,
+            standbys: vec![],
+            grants_from: 0,
             lease: Lease::start(0),
             answers: vec![],
             moves: vec![],
@@ -51,32 +47,47 @@ impl World {
 
     /// Recovery has ended.
     fn start_node(&mut self, place: usize) {
-        let time = self.time;
+        let (time, fault) = (self.time, self.plan.fault);
         let node = &mut self.nodes[place];
         node.life += 1;
         (node.up, node.follows) = (true, None);
         node.machine.start(time);
         node.lease = Lease::start(node.machine.boot(time));
+        node.grants_from = node.machine.boot(time) + if fault == Some(Fault::NoGrace) { 0 } else { book::GRACE };
         node.answers.clear();
         node.moves.clear();
         let life = node.life;
         self.after(0, Event::Node(place, life));
     }
 
-    /// A base backup becomes the synchronous standby.
+    /// Base backups become the synchronous standbys.
     fn attach(&mut self, primary: usize) {
-        let standby = self.add_node(Some(primary));
         let log = self.nodes[primary].log.clone();
-        log.iter().for_each(|record| self.nodes[standby].apply(*record));
-        self.nodes[primary].standby = Some(standby);
-        self.nodes[primary].acked = log.len();
+        for _ in 0..self.named {
+            let standby = self.add_node(Some(primary));
+            log.iter().for_each(|record| self.nodes[standby].apply(*record));
+            self.nodes[primary].standbys.push((standby, log.len()));
+        }
+    }
+
+    /// How many records of a primary are where an answer may rest on them.
+    fn durable(&self, place: usize) -> usize {
+        let node = &self.nodes[place];
+        let follows = |standby: &usize| self.nodes[*standby].follows == Some(place);
+        let acked = node.standbys.iter().filter(|(standby, _)| self.needed == self.named || follows(standby));
+        let acked: Vec<usize> = acked.take(self.needed).map(|(_, acked)| *acked).collect();
+        match acked.iter().min() {
+            None if node.standbys.is_empty() => node.log.len(),
+            Some(least) if acked.len() == self.needed => *least,
+            _ => 0,
+        }
     }
 
     fn append(&mut self, place: usize, record: Record) -> usize {
         let node = &mut self.nodes[place];
         node.apply(record);
         let count = node.log.len();
-        if let Some(standby) = node.standby {
+        for (standby, _) in node.standbys.clone() {
             let wait = self.random.random_range(200..self.lag);
             self.after(wait, Event::Replicate(place, standby, count));
         }
@@ -100,48 +111,55 @@ impl World {
             let wait = node.paused - self.time;
             return self.after(wait, Event::Acknowledge(from, to, count));
         }
-        if node.up && node.standby == Some(to) {
-            node.acked = node.acked.max(count);
+        if let Some((_, acked)) = node.standbys.iter_mut().find(|(standby, _)| node.up && *standby == to) {
+            *acked = count.max(*acked);
             self.settle(from);
         }
     }
 
     /// Sends what is durable, if a second look finds it so; opens what a move permits.
     fn settle(&mut self, place: usize) {
+        let durable = self.durable(place);
         let node = &mut self.nodes[place];
-        let durable = node.durable();
         for (_, began, target) in node.moves.extract_if(.., |(count, ..)| *count <= durable) {
             node.lease.acknowledged(began);
             node.machine.limit = node.machine.limit.max(target);
         }
         let ready: Vec<_> = node.answers.extract_if(.., |(count, _)| *count <= durable).collect();
         for (_, packet) in ready {
-            if let Body::Row(row) = packet.body {
-                if !self.nodes[place].book.contains(&row) {
-                    continue;
-                }
-                self.record(row);
+            if let Body::Granted(answer, holder) = &packet.body {
+                self.record(answer, *holder);
             }
             self.send(packet.from, packet.to, packet.life, packet.body);
         }
     }
 
     /// Grants of one number lie apart, and the later has the higher epoch.
-    fn record(&mut self, row: Row) {
-        let rows = self.granted.entry(row.machine).or_default();
-        match rows.iter_mut().find(|old| old.epoch == row.epoch && old.holder == row.holder) {
+    fn record(&mut self, answer: &Answer, holder: Incarnation) {
+        let Said::Open { machine, epoch, from, until, .. } = answer.said else { return };
+        let new = Granted { holder, epoch, from, until, open: true };
+        let set_back = self.set_back;
+        let rows = self.granted.entry(machine).or_default();
+        match rows.iter_mut().find(|old| old.epoch == epoch && old.holder == holder) {
             // It is the holder that ends a grant, which was noted when it did.
-            Some(old) if old.open && row.open => old.until = old.until.max(row.until),
+            Some(old) if old.open => old.until = old.until.max(until),
             // What was durable on an old authority may be answered after it was released at the next: nobody accepts it.
             Some(_) => return,
-            None => rows.push(row),
+            None => rows.push(new),
         }
-        let other = rows.iter().filter(|old| old.epoch != row.epoch || old.holder != row.holder).find(|old| {
-            let apart = if old.epoch < row.epoch { old.until <= row.from } else { row.until <= old.from };
-            !apart || old.epoch == row.epoch
+        let other = rows.iter().filter(|old| old.epoch != epoch || old.holder != holder).find(|old| {
+            let (before, after) = (old.until <= from, until <= old.from);
+            // One that was set back counts its epochs anew.
+            !(if set_back {
+                before || after
+            } else if old.epoch < epoch {
+                before
+            } else {
+                after && old.epoch > epoch
+            })
         });
         let other = other.copied();
-        self.claim(other.is_none(), || format!("{row:?} overlaps {other:?}"));
+        self.claim(other.is_none(), || format!("{new:?} of {machine} overlaps {other:?}"));
     }
 
     fn serve(&mut self, packet: Packet) {
@@ -158,27 +176,25 @@ impl World {
         let reply = |body| Packet { from: packet.to, to: packet.from, life: packet.life, body };
         let early = self.plan.fault == Some(Fault::AnswerBeforeStandby);
         let (count, answer) = match packet.body {
-            Body::Ask(ask, holder, clock) => {
-                let of =
-                    |machine: u64| node.book.iter().find(|row| row.machine == machine).ok_or(grants::Refusal::NotHeld);
-                let (row, epoch) = match ask {
-                    Ask::Take { request } => {
-                        (grants::take(&node.book, holder, request, clock, now.wall, &self.limits), 0)
-                    }
-                    Ask::Renew { machine, epoch } => {
-                        let renew = |row| grants::renew(row, holder, epoch, clock, now.wall, &self.limits);
-                        (of(machine).and_then(renew), epoch)
-                    }
-                    Ask::Release { machine, epoch, reached } => {
-                        (of(machine).and_then(|row| grants::release(row, holder, epoch, reached, now.wall)), epoch)
-                    }
-                };
-                match row {
-                    Ok(row) if node.book.contains(&row) => (node.log.len(), reply(Body::Row(row))),
-                    Ok(row) => (self.append(place, Record::Row(row)), reply(Body::Row(row))),
-                    Err(grants::Refusal::NotHeld) => (0, reply(Body::NotHeld(epoch))),
-                    Err(_) => return,
+            Body::Ask(question) => {
+                let limits = Limits { grace: node.grants_from - now.boot, ..self.limits.clone() };
+                let mut book = node.book.clone();
+                let answer = book.answer(&question, 0, now.wall, self.random.random(), &limits);
+                let mut records: Vec<Record> = book
+                    .rows
+                    .iter()
+                    .filter(|row| book.changed.contains(&row.machine))
+                    .map(|row| Record::Row(*row))
+                    .collect();
+                if book.settles != node.book.settles {
+                    records.push(Record::Settles(book.settles));
                 }
+                let mut count = node.log.len();
+                for record in records {
+                    count = self.append(place, record);
+                }
+                let Ok(answer) = answer else { return };
+                (count, reply(Body::Granted(answer, question.holder)))
             }
             Body::WantBlock(want, holder) => {
                 let first = node.block + 1;
@@ -222,7 +238,9 @@ impl World {
     }
 
     fn promote(&mut self, place: usize) {
-        if !self.nodes[place].up || self.nodes[place].follows.is_none() {
+        let Some(old) = self.nodes[place].follows else { return };
+        let is_first = self.nodes[old].standbys.iter().all(|(standby, _)| self.nodes[*standby].follows == Some(old));
+        if !self.nodes[place].up || !is_first {
             return;
         }
         self.start_node(place);
@@ -250,7 +268,9 @@ impl World {
             13 => self.servers.iter_mut().for_each(|server| (server.cut_in, server.cut_out) = (false, false)),
             14 => self.servers[place].gossip.take_over(),
             15..=16 => self.fail_over(),
-            17 => {
+            19 if self.restores => self.restore(),
+            // One that is set back has the clock that it had.
+            17 if !self.restores => {
                 let node = self.random.random_range(0..self.nodes.len());
                 let furthest = if self.hours { 3600 * SECOND } else { 3 * SECOND };
                 self.nodes[node].machine.wall += self.random.random_range(-furthest..furthest);
@@ -265,8 +285,8 @@ impl World {
             _ => {
                 // One that was promoted away is ended at last.
                 let node = self.random.random_range(0..self.nodes.len());
-                let successor = self.nodes[node].standby.is_some_and(|standby| self.nodes[standby].follows.is_none());
-                if successor {
+                let is_promoted = |(standby, _): &(usize, usize)| self.nodes[*standby].follows.is_none();
+                if self.nodes[node].standbys.iter().any(is_promoted) {
                     self.nodes[node].up = false;
                 }
             }
@@ -316,11 +336,14 @@ impl World {
         self.after(wait, Event::Start(place, 0));
     }
 
-    /// The standby of whoever is the authority is promoted, while the old one is dead, stopped for a while, or goes on.
+    /// A standby of whoever is the authority is promoted, while the old one is dead, stopped for a while, or goes on.
     fn fail_over(&mut self) {
-        let current = (0..self.nodes.len()).rev().find(|node| self.nodes[*node].follows.is_none());
-        let Some(old) = current else { return };
-        let Some(standby) = self.nodes[old].standby else { return };
+        let Some(old) = self.authority() else { return };
+        let following = self.nodes[old].standbys.iter().map(|(standby, _)| *standby);
+        let following: Vec<usize> = following.filter(|standby| self.nodes[*standby].follows == Some(old)).collect();
+        // Where not all must have it, the first by name has.
+        let pick = if self.needed < self.named { 0 } else { self.random.random_range(0..following.len().max(1)) };
+        let Some(standby) = following.get(pick).copied() else { return };
         match self.random.random_range(0..3) {
             0 => self.nodes[old].up = false,
             1 => self.nodes[old].paused = self.time + self.random.random_range(0..4 * SECOND),
@@ -328,5 +351,25 @@ impl World {
         }
         let (life, wait) = (self.nodes[standby].life, self.random.random_range(0..SECOND / 2));
         self.after(wait, Event::Promote(standby, life));
+    }
+
+    fn authority(&self) -> Option<usize> {
+        (0..self.nodes.len()).rev().find(|node| self.nodes[*node].follows.is_none())
+    }
+
+    /// An old backup is started in place of the authority and its standbys.
+    fn restore(&mut self) {
+        let Some(old) = self.authority() else { return };
+        self.nodes.iter_mut().for_each(|node| node.up = false);
+        let place = self.add_node(Some(old));
+        self.nodes[place].machine = Machine { horizon: 0, ..self.nodes[old].machine.clone() };
+        let kept = self.random.random_range(0..=self.nodes[old].log.len());
+        let log = self.nodes[old].log.clone();
+        log[..kept].iter().for_each(|record| self.nodes[place].apply(*record));
+        self.start_node(place);
+        self.set_back = true;
+        self.counts.restored += 1;
+        let life = self.nodes[place].life;
+        self.after(SECOND / 4, Event::Attach(place, life));
     }
 }

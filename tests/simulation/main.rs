@@ -1,4 +1,4 @@
-//! Servers, an authority that fails over, and a network that loses, delays, repeats and reorders, all from a seed: the
+//! Servers, an authority that fails over or is set back, and a network that loses, delays, repeats and reorders, all from a seed: the
 //! protocols of src/protocol/ in a deterministic simulation, and mutants of them, each of which must be caught.
 //!
 //! `SIMULATION_SEED=N` replays one world of 50 servers, `SIMULATION_SEEDS=N` runs so many. The table of
@@ -43,6 +43,10 @@ pub struct Plan {
 pub enum Fault {
     AnswerBeforeStandby,
     KeepDrag,
+    /// `FIRST 1 (a, b)`, and nobody fences the old authority.
+    UnsafeNames,
+    /// An authority grants at once after its start.
+    NoGrace,
 }
 
 /// A world in which everything happens.
@@ -96,6 +100,7 @@ fn storms(seeds: std::ops::Range<u64>, servers: usize) {
         all.blocks += counts.blocks;
         all.grants += counts.grants;
         all.promotions += counts.promotions;
+        all.restored += counts.restored;
         all.clones += counts.clones;
         all.messages += counts.messages;
     }
@@ -159,6 +164,8 @@ macro_rules! faulty {
 
 faulty!(answered_before_the_standby_had_it, Fault::AnswerBeforeStandby, "overlaps");
 faulty!(given_a_block_before_the_standby_had_it, Fault::AnswerBeforeStandby, "both used the block");
+faulty!(first_of_two_standbys_without_fencing, Fault::UnsafeNames, "overlaps");
+faulty!(granted_before_the_members_have_shown_what_they_hold, Fault::NoGrace, "overlaps");
 faulty!(drag_kept_in_the_clock, Fault::KeepDrag, "the clock of server");
 
 /// `mutant!(name, "claim", "file.rs": "text" => "other text")`: the claim does not hold with the texts exchanged.
@@ -175,12 +182,12 @@ macro_rules! mutant {
 
 mutant!(old_grant_kept_over_promotion, "both gave ids",
     "grants.rs": "kept.filter(|kept| kept.me == me)" => "kept");
-mutant!(stale_renewal_accepted_after_release, "both gave ids",
-    "grants.rs": "None if row.epoch > self.epoch =>" => "None =>");
-mutant!(released_under_an_earlier_epoch, "overlaps",
-    "grants.rs": "if row.holder != holder || row.epoch != epoch" => "if row.holder != holder");
+mutant!(renewed_after_its_end_while_another_may_have_it, "overlaps",
+    "book.rs": "row.open && row.until <= own" => "false");
 mutant!(granted_not_from_the_old_until, "overlaps",
-    "grants.rs": "from: until(machine)," => "from: 0,");
+    "book.rs": "from: until(&machine)," => "from: 0,");
+mutant!(lost_grant_not_put_back, "overlaps",
+    "book.rs": "if book == self.id {" => "if false {");
 mutant!(lease_not_waited_for, "strict id too low",
     "lease.rs": "self.from <= boot && " => "");
 mutant!(served_beyond_the_lease, "strict id too low",

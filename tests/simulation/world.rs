@@ -8,8 +8,9 @@ use super::{Fault, Plan};
 use protocol::{
     Micros, SECOND,
     blocks::{Block, Blocks},
+    book::{self, Book, Limits},
     gossip::{Gossip, Now, Settings},
-    grants::{self, Ask, Change, Incarnation, Limits, Member, Row},
+    grants::{Answer, Change, Incarnation, Member, Question, Said},
     lease::Lease,
     message::{Claim, Message},
     tickets::{Request, Run, Ticket, Tickets},
@@ -147,6 +148,8 @@ struct Server {
     tickets: Tickets2,
     callers: [Caller; 4],
     node: usize,
+    /// Whether the node was asked if it knows the grant.
+    known: bool,
     answered: Micros,
     blocks: Blocks,
     used: u64,
@@ -169,7 +172,8 @@ impl Clone for Tickets2 {
 
 #[derive(Clone, Copy)]
 enum Record {
-    Row(Row),
+    Row(book::Row),
+    Settles(Micros),
     Horizon(Micros),
     Block(u64),
 }
@@ -181,13 +185,14 @@ struct Node {
     paused: Micros,
     machine: Machine,
     log: Vec<Record>,
-    book: Vec<Row>,
+    book: Book,
     block: u64,
     /// In recovery, following that node.
     follows: Option<usize>,
-    /// Who must acknowledge; `acked` records it has.
-    standby: Option<usize>,
-    acked: usize,
+    /// Its synchronous standbys, in the order of their names, and how many records each has.
+    standbys: Vec<(usize, usize)>,
+    /// When it grants again, on its boot-time clock.
+    grants_from: Micros,
     lease: Lease,
     /// What waits for records to be durable.
     answers: Vec<(usize, Packet)>,
@@ -196,9 +201,8 @@ struct Node {
 
 #[derive(Clone)]
 enum Body {
-    Ask(Ask, Incarnation, Micros),
-    Row(Row),
-    NotHeld(u64),
+    Ask(Question),
+    Granted(Answer, Incarnation),
     Strict(Request),
     Run(u64, Run),
     Refused(u64),
@@ -250,11 +254,21 @@ impl Ord for Timed {
     }
 }
 
-/// Who gave stamps under a machine id: a server or node, under which epoch, and from where to where.
+/// Who gave stamps under a machine id: a server or node, in a grant that begins when, and from where to where.
 struct Span {
     owner: (usize, u64),
     low: u64,
     high: u64,
+}
+
+/// A grant that was answered.
+#[derive(Clone, Copy, Debug)]
+struct Granted {
+    holder: Incarnation,
+    epoch: u64,
+    from: Micros,
+    until: Micros,
+    open: bool,
 }
 
 pub struct World {
@@ -266,17 +280,24 @@ pub struct World {
     servers: Vec<Server>,
     nodes: Vec<Node>,
     limits: Limits,
+    /// How many standbys are named, and how many of them must acknowledge; if not all, the first that are connected.
+    named: usize,
+    needed: usize,
     by_hand: bool,
     loss: f64,
     slow: f64,
     hours: bool,
+    /// Whether the authority may be set back to an earlier time.
+    restores: bool,
     drags: bool,
     /// The longest way of a record to the standby, and of its acknowledgement.
     lag: Micros,
     settings: Settings,
     // What the checks know.
     spans: HashMap<u64, Vec<Span>>,
-    granted: HashMap<u64, Vec<Row>>,
+    granted: HashMap<u64, Vec<Granted>>,
+    /// An authority was set back to an earlier time: what is not a grant may repeat.
+    set_back: bool,
     block_of: HashMap<u64, usize>,
     strict: u64,
     broken: Option<String>,
@@ -291,6 +312,7 @@ pub struct Counts {
     pub blocks: u64,
     pub grants: u64,
     pub promotions: u64,
+    pub restored: u64,
     pub clones: u64,
     pub messages: u64,
     pub gossip: u64,
@@ -307,19 +329,25 @@ impl World {
             servers: vec![],
             nodes: vec![],
             limits: Limits {
-                machines: 1..=plan.servers as u64 + 3,
+                machines: 0..=plan.servers as u64 + 3,
+                own: Some(AUTHORITY),
                 length: random.random_range(2..8) * SECOND,
+                grace: 0,
                 max_clock_offset: OFFSET,
             },
+            named: if plan.fault == Some(Fault::UnsafeNames) { 2 } else { random.random_range(1..=3) },
+            needed: 0,
             by_hand: calm || random.random_ratio(1, 5),
             loss: if calm { 0.0 } else { [0.0, 0.01, 0.1][random.random_range(0..3)] },
             slow: if calm { 0.0 } else { [0.0, 0.02, 0.2][random.random_range(0..3)] },
             drags: random.random_ratio(1, 3),
             lag: [5000, 300_000][random.random_range(0..2)],
             hours: !calm && random.random_ratio(1, 4),
+            restores: !calm && (plan.fault == Some(Fault::NoGrace) || random.random_ratio(1, 4)),
             settings: Settings { interval: plan.interval, max_clock_offset: OFFSET },
             spans: HashMap::new(),
             granted: HashMap::new(),
+            set_back: false,
             block_of: HashMap::new(),
             strict: 0,
             broken: None,
@@ -327,10 +355,13 @@ impl World {
             random,
             plan,
         };
+        world.needed = if plan.fault == Some(Fault::UnsafeNames) { 1 } else { world.named };
         for place in 0..plan.servers {
             world.add_server(place);
         }
         world.add_node(None);
+        // The fleet is new: nobody has anything to show.
+        world.nodes[0].grants_from = 0;
         world.attach(0);
         if !calm {
             world.after(SECOND, Event::Chaos);
@@ -468,6 +499,7 @@ impl World {
             tickets: Tickets2::default(),
             callers: [Caller::default(); 4],
             node: 0,
+            known: true,
             answered: 0,
             blocks: Blocks::new(me, 0, &(BLOCK..=8 * BLOCK)),
             used: 0,
@@ -497,7 +529,8 @@ impl World {
             me.since = now.wall;
         }
         server.gossip = Gossip::start(me, self.settings, now.boot);
-        server.member = Member::start(me.by, Some(server.member.clone()));
+        server.member = Member::start(me.by, Some(Member { attempt: 0, ..server.member.clone() }));
+        server.known = false;
         server.blocks.become_incarnation(me.by);
         server.tickets = Tickets2::default();
         for caller in &mut server.callers {
@@ -520,14 +553,18 @@ impl World {
         }
         open(server, by_hand);
         let clock = server.machine.clock(time);
-        let (ask, me, node) = (server.member.ask(clock), server.gossip.me.by, server.node);
+        let unknown = server.member.held.filter(|_| !server.known).map(|held| held.renewal());
+        let (ask, node) = (server.member.ask(clock).or(unknown), server.node);
         if server.tickets.0.len().1 > 0 && time - server.answered > SECOND {
             server.tickets.0.lost();
             server.answered = time;
             self.reconnect(place);
         }
         if let Some(ask) = ask.filter(|_| !by_hand) {
-            self.send(place, NODES + node, life, Body::Ask(ask, me, clock));
+            let attempt = self.random.random();
+            let question = self.servers[place].member.question(ask, clock, attempt);
+            self.servers[place].known = true;
+            self.send(place, NODES + node, life, Body::Ask(question));
             if self.random.random_ratio(1, 8) {
                 self.reconnect(place);
             }
@@ -548,6 +585,7 @@ impl World {
         let up: Vec<usize> =
             (0..self.nodes.len()).filter(|node| self.is_primary(*node, self.nodes[*node].life)).collect();
         if !up.is_empty() {
+            self.servers[place].known = false;
             self.servers[place].node = up[self.random.random_range(0..up.len())];
         }
     }
@@ -578,8 +616,8 @@ impl World {
         if !server.gossip.is_ready(boot) || server.gossip.refused_by(boot).is_some() {
             return;
         }
-        let (machine, epoch) = match server.member.held {
-            Some(held) => (held.machine, held.epoch),
+        let (machine, from) = match server.member.held {
+            Some(held) => (held.machine, held.from as u64),
             None if by_hand => (claim.machine, 0),
             None => return,
         };
@@ -595,7 +633,7 @@ impl World {
         self.claim(run.first > before, || format!("server {place} gave {} after {before}", run.first));
         self.claim(inside, || format!("server {place} gave {} outside its grant of {machine}", run.first));
         self.claim(!right || ahead <= OFFSET + 5 * SECOND, || format!("server {place} was dragged {ahead} us ahead"));
-        self.span(machine, (place, epoch), run.first, end);
+        self.span(machine, (place, from), run.first, end);
         self.check_order(place);
     }
 
@@ -615,6 +653,7 @@ impl World {
         let other =
             spans.iter().enumerate().find(|(other, span)| *other != place && span.low <= high && low <= span.high);
         let other = other.map(|(_, span)| span.owner);
+        let twice = twice || self.set_back && machine == AUTHORITY;
         self.claim(grows, || format!("{owner:?} did not increase under machine id {machine}"));
         self.claim(twice || other.is_none(), || {
             format!("{owner:?} and {other:?} both gave ids of machine id {machine}")
@@ -694,19 +733,15 @@ impl World {
                 self.send(place, packet.from, packet.life, Body::Answer(answer, asked));
             }
             Body::Answer(message, asked) => self.hear_gossip(place, &message, Some(asked)),
-            Body::Row(row) => {
-                let change = server.member.accept(&row, clock);
-                if change == Change::Taken {
-                    server.machine.raise(time, row.from);
+            Body::Granted(answer, _) => {
+                let change = server.member.accept(&answer, clock);
+                if let (Change::Taken, Some(held)) = (change, server.member.held) {
+                    server.machine.raise(time, held.from);
                     let wall = server.machine.now(time).wall;
                     server.gossip.me =
-                        Claim { machine: row.machine, epoch: row.epoch, since: wall, ..server.gossip.me };
+                        Claim { machine: held.machine, epoch: held.epoch, since: wall, ..server.gossip.me };
                     self.counts.grants += 1;
                 }
-                open(&mut self.servers[place], by_hand);
-            }
-            Body::NotHeld(epoch) => {
-                server.member.refused(epoch);
                 open(server, by_hand);
             }
             Body::Run(number, run) => {
@@ -725,7 +760,9 @@ impl World {
                     }
                 });
                 (self.strict, self.counts.strict) = (strict, self.counts.strict + count);
-                self.claim(below.is_none(), || format!("server {place} returned a strict id too low: {below:?}"));
+                self.claim(self.set_back || below.is_none(), || {
+                    format!("server {place} returned a strict id too low: {below:?}")
+                });
                 self.pump(place);
             }
             Body::Refused(number) => {
@@ -789,7 +826,9 @@ impl World {
         let owner = *self.block_of.entry(block.first).or_insert(place);
         self.counts.blocks += 1;
         self.claim(first > before, || format!("server {place} counted {first} after {before}"));
-        self.claim(owner == place, || format!("servers {owner} and {place} both used the block at {}", block.first));
+        self.claim(self.set_back || owner == place, || {
+            format!("servers {owner} and {place} both used the block at {}", block.first)
+        });
         self.ask_block(place);
     }
 }
