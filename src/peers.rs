@@ -7,6 +7,7 @@
 //! It runs while `idgen.peers` is set, and is launched by the worker of the horizon.
 
 use crate::{
+    book,
     errand::{Asking, Errand},
     error::Error,
     grant,
@@ -16,6 +17,7 @@ use crate::{
     process::{Process, Waiter},
     protocol::{
         gossip::{self, Gossip, Now},
+        grants::Incarnation,
         message::{Claim, Message},
     },
     settings,
@@ -43,6 +45,8 @@ const LINES: usize = 160 * 1024;
 /// What the gossip worker shares with the others. Texts are under the lock of the places.
 pub struct GossipWords {
     pub process: Process,
+    /// A number that no other life of the shared memory has; 0: not drawn yet.
+    life: AtomicU64,
     /// Whether the first round is over; and whether another server has this machine id. Written by the gossip worker.
     ready: AtomicBool,
     refused: AtomicBool,
@@ -67,6 +71,7 @@ impl Default for GossipWords {
     fn default() -> Self {
         GossipWords {
             process: Process::default(),
+            life: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             refused_by: Text::default(),
@@ -290,25 +295,30 @@ impl Peer {
     }
 }
 
-/// The claim of this server, if it has a machine id: the one that it kept, if that is still so, or a new one to keep.
+/// The claim of this server, if it has a machine id: the one that it kept, if that is still so, or a new one to keep. Each
+/// life of the shared memory claims as another, so that two that run from one disk meet.
 fn claim(shared: &Shared, keep_at: &mut Micros) -> Option<Claim> {
-    let by = grant::incarnation();
+    let place = grant::incarnation();
     let (machine, epoch) = match u64::try_from(settings::MACHINE_ID.get()) {
         Ok(machine) => (machine, 0),
         Err(_) => shared.grant().map(|grant| (grant.machine, grant.epoch))?,
     };
-    let kept = grant::kept_claim().filter(|kept| kept.machine == machine && kept.by == by);
-    let mut claim = kept.unwrap_or_else(|| {
+    let kept = grant::kept_claim().filter(|kept| kept.machine == machine && kept.by == place);
+    let claim = kept.unwrap_or_else(|| {
         *keep_at = 0;
-        Claim { machine, by, epoch, takeovers: 0, since: machine_clock::both().wall }
+        Claim { machine, by: place, epoch, taken_over: 0, since: machine_clock::both().wall }
     });
-    claim.epoch = epoch;
-    Some(claim)
+    let life = &shared.gossip.life;
+    // Of two lives the later has the higher number, but for those that live at once.
+    let drawn = ((machine_clock::both().wall as u64) << 12) | (book::random() & 0xfff);
+    _ = life.compare_exchange(0, drawn, Relaxed, Relaxed);
+    Some(Claim { epoch, by: Incarnation { nonce: life.load(Relaxed), ..place }, ..claim })
 }
 
 /// Keeps the claim, and says when it is to be kept again.
 fn keep(claim: &Claim) -> Micros {
-    if grant::keep_claim(claim) { Micros::MAX } else { machine_clock::boot() + grant::KEEP_AGAIN }
+    let kept = grant::keep_claim(&Claim { by: grant::incarnation(), ..*claim });
+    if kept { Micros::MAX } else { machine_clock::boot() + grant::KEEP_AGAIN }
 }
 
 fn gossip_settings() -> gossip::Settings {
@@ -344,7 +354,8 @@ fn run(shared: &'static Shared) -> i32 {
             if settings::MACHINE_ID.get() < 0 && shared.grant().is_none_or(|grant| grant.epoch != gossip.me.epoch) {
                 gossip.me = claim(shared, &mut keep_at).unwrap_or(gossip.me);
             }
-            chosen = gossip.round(peers.len(), now as u64, now);
+            let known: Vec<_> = peers.iter().map(|peer| peer.is.map(|claim| claim.by)).collect();
+            chosen = gossip.round(&known, now as u64, now);
             // Rounds that were missed are not made up for.
             round_at = now + gossip.settings.interval;
         }
@@ -404,7 +415,7 @@ fn hear(shared: &Shared, gossip: &mut Gossip, message: &Message, asked: Option<M
 fn decide(shared: &Shared, gossip: &mut Gossip, peers: &[Peer], new_round: bool, keep_at: &mut Micros) {
     let words = &shared.gossip;
     if words.take_over.take() {
-        gossip.take_over();
+        gossip.take_over(machine_clock::both().wall);
         *keep_at = keep(&gossip.me);
         words.take_over.done();
         shared.wake_waiting();

@@ -3,9 +3,12 @@
 //!
 //! Each [`Settings::interval`] a server asks [`FANOUT`] others; question and answer are a [`Message`] each. The highest
 //! stamp in it is followed, by raising every `last` to it and `floor` with it; so a server's own highest stamp stands
-//! above all that it heard, and goes on from mouth to mouth. It is followed only up to the middle of the *wall clocks*
-//! heard first-hand, the own one among them, + `max_clock_offset`: a dragged server drags nobody's wall clock, and
-//! one that is wrong can neither stop nor drag the others.
+//! above all that it heard, and goes on from mouth to mouth. It is followed only up to the own *wall clock* and the middle
+//! of those that peers answered with, whichever is less, + `max_clock_offset`: a dragged server drags nobody's wall clock,
+//! and no words drag anyone further than that.
+//!
+//! What stops a server is an answer to a question of its own, from a peer that it was told to ask. What comes in questions
+//! and what is told of others says only whom to ask.
 //!
 //! All times without a name are of the own boot-time clock.
 
@@ -19,7 +22,13 @@ use std::{cmp::Ordering, collections::BTreeMap};
 /// How many are asked in a round.
 pub const FANOUT: usize = 3;
 
-/// Of a first-hand clock reading, and of the sign of life of another claimer: how many intervals it counts.
+/// How many of unknown name are asked besides while another server is told to claim the own machine id.
+const SEEK: usize = 16;
+
+/// How many others are remembered.
+const MAX_PEERS: usize = 4096;
+
+/// Of a clock reading, and of the sign of life of another claimer: how many intervals it counts.
 const FRESH: Micros = 100;
 const LIVE: Micros = 30;
 
@@ -41,10 +50,10 @@ impl Claim {
         self.machine == other.machine && self.by != other.by && (self.epoch == 0 || other.epoch == 0)
     }
 
-    /// A total order, so that there is one survivor whatever the paths of messages: the more often taken over, then
-    /// the earlier, then the smaller nonce.
+    /// A total order, so that there is one survivor whatever the paths of messages: taken over last, then the earlier,
+    /// then the smaller nonce.
     fn beats(&self, other: &Claim) -> bool {
-        let key = |claim: &Claim| (std::cmp::Reverse(claim.takeovers), claim.since, claim.by.nonce, claim.by);
+        let key = |claim: &Claim| (std::cmp::Reverse(claim.taken_over), claim.since, claim.by.nonce, claim.by);
         key(self).cmp(&key(other)) == Ordering::Less
     }
 }
@@ -53,12 +62,13 @@ impl Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub claim: Claim,
-    /// When it is known to have been alive.
+    /// When it is known to have been alive, and when it last answered a question.
     pub alive: Micros,
+    answered: Option<Micros>,
     /// Its ids from before this are below every id that this server gives: the order bound is the time since. None:
     /// order unknown.
     pub covered: Option<Micros>,
-    /// Its wall clock less the own boot-time clock, and when that was heard first-hand.
+    /// Its wall clock less the own boot-time clock, and when it answered with that.
     pub clock: Option<(Micros, Micros)>,
     pub round_trip: Option<Micros>,
     /// Its clock or its stamps are too far from the others' to be followed.
@@ -83,7 +93,7 @@ pub struct Gossip {
     peers: BTreeMap<Incarnation, Peer>,
     /// Who is told of in this round.
     telling: Vec<Incarnation>,
-    /// The strongest claim to the own machine id that was heard.
+    /// Of those who answered that they claim the own machine id, the one that goes on.
     rival: Option<Incarnation>,
     /// The middle of the wall clocks less the own boot-time clock, and when it was found; none: nobody can say.
     middle: (Option<Micros>, Micros),
@@ -125,19 +135,20 @@ impl Gossip {
     pub fn refused_by(&self, boot: Micros) -> Option<Claim> {
         let rival = self.peers.get(&self.rival?)?;
         let live = LIVE * self.settings.interval;
-        let stands = boot - rival.alive <= live || boot - self.last_answer > live;
+        let stands = boot - rival.answered? <= live || boot - self.last_answer > live;
         Some(rival.claim).filter(|claim| stands && claim.disputes(&self.me) && claim.beats(&self.me))
     }
 
-    /// The machine id is to be this server's, whoever else claims it.
-    pub fn take_over(&mut self) {
+    /// The machine id is to be this server's, whoever else claims it. `wall` is the wall clock.
+    pub fn take_over(&mut self, wall: Micros) {
         let claims = self.peers.values().map(|peer| &peer.claim).filter(|claim| claim.disputes(&self.me));
-        let highest = claims.map(|claim| claim.takeovers).max().unwrap_or(0);
-        self.me.takeovers = self.me.takeovers.max(highest.saturating_add(1));
+        let last = claims.map(|claim| claim.taken_over).max().unwrap_or(0);
+        self.me.taken_over = wall.max(self.me.taken_over).max(last.saturating_add(1));
     }
 
-    /// Begins a round: whom of `peers` to ask. `random` is any number, another one each time.
-    pub fn round(&mut self, peers: usize, random: u64, boot: Micros) -> Vec<usize> {
+    /// Begins a round: whom of `peers` to ask, of whom some are known by what they answered. `random` is any number,
+    /// another one each time.
+    pub fn round(&mut self, peers: &[Option<Incarnation>], random: u64, boot: Micros) -> Vec<usize> {
         self.peers.retain(|_, peer| boot - peer.alive < FORGOTTEN);
         // Half is what was told least: news, and all others in turn. Half is what is freshest, so that it can be passed
         // on while it is of use.
@@ -154,16 +165,42 @@ impl Gossip {
                 peer.told = peer.told.saturating_add(1);
             }
         }
-        let (mut chosen, mut state) = (Vec::with_capacity(FANOUT), random);
-        while chosen.len() < FANOUT.min(peers) {
+        let mut state = random;
+        let mut pick = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let pick = ((state >> 33) as usize) % peers;
-            if !chosen.contains(&pick) {
-                chosen.push(pick);
+            ((state >> 33) as usize) % peers.len().max(1)
+        };
+        let mut chosen = self.rivals(peers, boot, pick());
+        let wanted = (chosen.len() + FANOUT).min(peers.len());
+        while chosen.len() < wanted {
+            let peer = pick();
+            if !chosen.contains(&peer) {
+                chosen.push(peer);
             }
         }
         if self.asked == 0 {
             self.asked = chosen.len();
+        }
+        chosen
+    }
+
+    /// Whom to ask because of the own machine id: who answered that it claims it, and who is told to; if that is none of
+    /// those that are known, some that are not, from number `first` on.
+    fn rivals(&self, peers: &[Option<Incarnation>], boot: Micros, first: usize) -> Vec<usize> {
+        let recent = boot - FRESH * self.settings.interval;
+        let told = self
+            .peers
+            .values()
+            .filter(|peer| peer.alive >= recent && peer.claim.disputes(&self.me) && peer.claim.beats(&self.me));
+        let rivals: Vec<Incarnation> = told.map(|peer| peer.claim.by).chain(self.rival).collect();
+        if rivals.is_empty() {
+            return vec![];
+        }
+        let known = |by: &Option<Incarnation>| by.is_some_and(|by| rivals.contains(&by));
+        let mut chosen: Vec<usize> = (0..peers.len()).filter(|peer| known(&peers[*peer])).take(SEEK).collect();
+        if chosen.is_empty() {
+            let turn = (0..peers.len()).map(|peer| (first + peer) % peers.len());
+            chosen.extend(turn.filter(|peer| peers[*peer].is_none()).take(SEEK));
         }
         chosen
     }
@@ -187,20 +224,24 @@ impl Gossip {
     /// `floor` are to be raised, before what the view states is shown.
     pub fn hear(&mut self, message: &Message, asked: Option<Micros>, now: Now) -> Option<Micros> {
         if message.claim.by == self.me.by {
+            // One list of peers for all servers has each of them in it.
+            self.answered += usize::from(asked.is_some());
             return None;
         }
         // A question's age is not known, an answer is not older than what it answers.
         let at = asked.unwrap_or(now.boot);
-        self.learn(&message.claim, at, true);
-        let round_trip = asked.map(|asked| now.boot - asked);
-        if let Some(peer) = self.peers.get_mut(&message.claim.by) {
-            self.clocks += usize::from(peer.clock.is_none());
-            peer.clock = Some((message.wall.saturating_sub(now.boot - round_trip.unwrap_or(0) / 2), now.boot));
-            peer.round_trip = round_trip.or(peer.round_trip);
-        }
-        if asked.is_some() {
+        let claim = self.believed(&message.claim, now);
+        self.learn(&claim, at, true, asked.is_some());
+        if let Some(asked) = asked {
             self.answered += 1;
             self.last_answer = now.boot;
+            if let Some(peer) = self.peers.get_mut(&claim.by) {
+                let round_trip = now.boot - asked;
+                self.clocks += usize::from(peer.clock.is_none());
+                peer.clock = Some((message.wall.saturating_sub(now.boot - round_trip / 2), now.boot));
+                (peer.round_trip, peer.answered) = (Some(round_trip), Some(asked));
+            }
+            self.dispute(&claim, now.boot);
         }
 
         let limit = self.limit(now);
@@ -220,7 +261,8 @@ impl Gossip {
             if heard.claim.by == self.me.by || heard.age < 0 || heard.age > FORGOTTEN {
                 continue;
             }
-            self.learn(&heard.claim, at.saturating_sub(heard.age), asked.is_some());
+            let claim = self.believed(&heard.claim, now);
+            self.learn(&claim, at.saturating_sub(heard.age), asked.is_some(), false);
             let covered = heard.behind.filter(|_| followed).and_then(|behind| asked?.checked_sub(behind.max(0)));
             if let Some(peer) = self.peers.get_mut(&heard.claim.by) {
                 peer.covered = peer.covered.max(covered);
@@ -234,7 +276,9 @@ impl Gossip {
         if self.clocks < 16 || now.boot - self.middle.1 >= self.settings.interval {
             self.middle = (self.find_middle(now), now.boot);
         }
-        self.middle.0.map(|middle| middle.saturating_add(now.boot).saturating_add(self.settings.max_clock_offset))
+        let own = now.wall.saturating_sub(now.boot);
+        let least = self.middle.0.map(|middle| middle.min(own));
+        least.map(|least| least.saturating_add(now.boot).saturating_add(self.settings.max_clock_offset))
     }
 
     /// The middle of the clocks, the lower of two, if more than half of them are near it.
@@ -249,19 +293,32 @@ impl Gossip {
         (clocks.iter().filter(near).count() * 2 > clocks.len()).then_some(middle)
     }
 
+    /// A claim without what no right clock can have said.
+    fn believed(&self, claim: &Claim, now: Now) -> Claim {
+        let latest = now.wall.saturating_add(self.settings.max_clock_offset);
+        Claim { taken_over: if claim.taken_over > latest { 0 } else { claim.taken_over }, ..*claim }
+    }
+
     /// A claim whose claimer was alive `at` then. Hearsay in a question tells only of claims, not of life: its age is
     /// not known, and the dead would live on from mouth to mouth.
-    fn learn(&mut self, claim: &Claim, at: Micros, timed: bool) {
+    fn learn(&mut self, claim: &Claim, at: Micros, timed: bool, answered: bool) {
+        if !answered && self.is_past(claim) {
+            return;
+        }
+        if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&claim.by) {
+            self.forget_one();
+        }
         let peer = self.peers.entry(claim.by).or_insert(Peer {
             claim: *claim,
             alive: at,
+            answered: None,
             covered: None,
             clock: None,
             round_trip: None,
             outlier: false,
             told: u32::MAX,
         });
-        let age = |claim: &Claim| (claim.takeovers, claim.epoch, claim.since);
+        let age = |claim: &Claim| (claim.taken_over, claim.epoch, claim.since);
         let newer = age(claim) > age(&peer.claim);
         if peer.told == u32::MAX || newer {
             peer.told = 0;
@@ -272,13 +329,49 @@ impl Gossip {
         if timed {
             peer.alive = peer.alive.max(at);
         }
-        let claim = peer.claim;
-        if claim.disputes(&self.me) {
-            let old = self.rival.and_then(|rival| self.peers.get(&rival));
-            let live = LIVE * self.settings.interval;
-            if old.is_none_or(|old| claim.beats(&old.claim) || at - old.alive > live) {
-                self.rival = Some(claim.by);
-            }
+    }
+
+    /// Whether a later life of the same server is known. One of two that live from one disk comes back when it answers.
+    fn is_past(&mut self, claim: &Claim) -> bool {
+        let Incarnation { nonce, .. } = claim.by;
+        let later =
+            |other: &Claim| (other.machine, other.since) == (claim.machine, claim.since) && other.by.nonce > nonce;
+        let same = |other: &Claim| (other.by.system, other.by.timeline) == (claim.by.system, claim.by.timeline);
+        if same(&self.me) && later(&self.me) {
+            return true;
+        }
+        let from = |nonce| Incarnation { nonce, ..claim.by };
+        if self.peers.range(from(nonce)..=from(u64::MAX)).any(|(_, peer)| later(&peer.claim)) {
+            return true;
+        }
+        let earlier = |peer: &Peer| (peer.claim.machine, peer.claim.since) == (claim.machine, claim.since);
+        let past: Vec<_> =
+            self.peers.range(from(0)..from(nonce)).filter(|(_, peer)| earlier(peer)).map(|(by, _)| *by).collect();
+        for by in past {
+            self.peers.remove(&by);
+        }
+        false
+    }
+
+    /// Makes room: who never answered goes first.
+    fn forget_one(&mut self) {
+        let oldest = self.peers.values().min_by_key(|peer| (peer.answered, peer.alive)).map(|peer| peer.claim.by);
+        if let Some(by) = oldest {
+            self.peers.remove(&by);
+        }
+    }
+
+    /// Of those that answered that the own machine id is theirs, notes the one that goes on.
+    fn dispute(&mut self, claim: &Claim, boot: Micros) {
+        if !claim.disputes(&self.me) {
+            return;
+        }
+        let old = self.rival.and_then(|rival| self.peers.get(&rival));
+        let live = LIVE * self.settings.interval;
+        let stands =
+            old.is_some_and(|old| !claim.beats(&old.claim) && old.answered.is_some_and(|at| boot - at <= live));
+        if !stands {
+            self.rival = Some(claim.by);
         }
     }
 }
@@ -294,7 +387,7 @@ mod tests {
     const OFFSET: Micros = 10 * SECOND;
 
     fn claim(machine: u64, nonce: u64, since: Micros) -> Claim {
-        Claim { machine, by: Incarnation { system: 7, timeline: 1, nonce }, epoch: 0, takeovers: 0, since }
+        Claim { machine, by: Incarnation { system: 7, timeline: 1, nonce }, epoch: 0, taken_over: 0, since }
     }
 
     /// Servers whose wall clocks are off by so much, all with boot-time clock 0 at noon. Nonce and machine id are the
@@ -304,6 +397,8 @@ mod tests {
         off: Vec<Micros>,
         reach: Vec<Micros>,
         boot: Micros,
+        /// What each knows of whom it asks.
+        known: Vec<Vec<Option<Incarnation>>>,
     }
 
     impl Servers {
@@ -315,6 +410,7 @@ mod tests {
             Servers {
                 gossip: off.iter().enumerate().map(start).collect(),
                 off: off.to_vec(),
+                known: vec![vec![None; off.len() - 1]; off.len()],
                 reach: off.iter().map(|off| NOON + off).collect(),
                 boot: 0,
             }
@@ -332,6 +428,7 @@ mod tests {
             self.hear(to, &question, None);
             let answer = self.gossip[to].message(self.now(to), Some(question.claim.machine));
             self.hear(from, &answer, Some(self.boot));
+            self.known[from][if to < from { to } else { to - 1 }] = Some(answer.claim.by);
         }
 
         fn hear(&mut self, place: usize, message: &Message, asked: Option<Micros>) {
@@ -344,8 +441,7 @@ mod tests {
             for round in 0..count {
                 self.boot += INTERVAL;
                 for from in 0..self.off.len() {
-                    let peers = self.off.len() - 1;
-                    for pick in self.gossip[from].round(peers, (round * 1000 + from) as u64, self.boot) {
+                    for pick in self.gossip[from].round(&self.known[from], (round * 1000 + from) as u64, self.boot) {
                         self.exchange(from, if pick < from { pick } else { pick + 1 });
                     }
                 }
@@ -382,7 +478,10 @@ mod tests {
                 let mut followed = servers.gossip[place].peers().filter(|peer| !peer.outlier);
                 assert!(followed.all(|peer| peer.covered.is_some_and(|at| servers.boot - at <= 2 * INTERVAL)));
             }
-            assert_eq!(servers.ahead(4), if off > 0 { off } else { 3000 }, "who is behind follows");
+            assert_eq!(servers.ahead(4), off, "nobody moves it by an hour");
+            if off < 0 {
+                assert!(servers.gossip[4].peers().all(|peer| peer.covered.is_none()), "its order is unknown");
+            }
         }
     }
 
@@ -403,19 +502,24 @@ mod tests {
         servers.rounds(5);
         assert_eq!(servers.gossip[30].refused_by(servers.boot).map(|claim| claim.by.nonce), Some(3));
         assert_eq!(servers.refused().iter().filter(|refused| **refused).count(), 1);
-        servers.gossip[30].take_over();
+        let wall = servers.now(30).wall;
+        servers.gossip[30].take_over(wall);
         servers.rounds(5);
         assert_eq!(servers.gossip[3].refused_by(servers.boot).map(|claim| claim.by.nonce), Some(30));
         assert_eq!(servers.refused().iter().filter(|refused| **refused).count(), 1);
     }
 
     #[test]
-    fn a_starting_server_finds_the_claimer_with_its_first_question_and_the_dead_are_no_rivals() {
+    fn a_starting_server_finds_the_claimer_by_what_others_tell_and_the_dead_are_no_rivals() {
         let mut servers = Servers::new(&[0; 20]);
         servers.rounds(20);
         let late = claim(3, 99, NOON + servers.boot);
         servers.gossip[19] = Gossip::start(late, servers.gossip[0].settings, servers.boot);
+        servers.known[19].fill(None);
         servers.exchange(19, 7);
+        assert!(servers.gossip[19].peers().any(|peer| peer.claim.by.nonce == 3), "it was told");
+        assert_eq!(servers.gossip[19].refused_by(servers.boot), None, "what is told stops nobody");
+        servers.rounds(2);
         assert_eq!(servers.gossip[19].refused_by(servers.boot).map(|claim| claim.by.nonce), Some(3));
         // The first claimer is gone: nobody asks it, and it asks nobody.
         let [boot, live] = [servers.boot, LIVE * INTERVAL];
@@ -423,6 +527,67 @@ mod tests {
         assert!(servers.gossip[19].refused_by(servers.boot).is_some(), "it may be cut off itself");
         servers.exchange(19, 7);
         assert_eq!(servers.gossip[19].refused_by(servers.boot), None, "not heard of since {boot}");
+    }
+
+    #[test]
+    fn a_promoted_standby_of_a_peer_goes_on_with_its_number_while_others_still_tell_of_the_dead_primary() {
+        let mut servers = Servers::new(&[0; 5]);
+        servers.rounds(10);
+        let primary = servers.gossip[4].me;
+        let by = Incarnation { timeline: 2, nonce: 77, ..primary.by };
+        servers.boot += 2 * SECOND;
+        let claim = Claim { by, since: NOON + servers.boot, ..primary };
+        servers.gossip[4] = Gossip::start(claim, servers.gossip[0].settings, servers.boot);
+        servers.known[4].fill(None);
+        for _ in 0..40 {
+            servers.rounds(1);
+            assert_eq!(servers.refused(), [false; 5]);
+        }
+    }
+
+    #[test]
+    fn an_earlier_life_of_a_server_is_forgotten_when_the_next_is_heard_and_twins_meet() {
+        let mut servers = Servers::new(&[0; 4]);
+        servers.rounds(10);
+        let by = Incarnation { nonce: 500, ..servers.gossip[3].me.by };
+        let next = Claim { by, ..servers.gossip[3].me };
+        servers.gossip[3] = Gossip::start(next, servers.gossip[0].settings, servers.boot);
+        servers.known[3].fill(None);
+        servers.rounds(5);
+        for place in 0..3 {
+            let lives = servers.gossip[place].peers().filter(|peer| peer.claim.machine == 3);
+            assert_eq!(lives.map(|peer| peer.claim.by.nonce).collect::<Vec<_>>(), [500]);
+        }
+        assert_eq!(servers.gossip[3].peers().count(), 3);
+        // Two lives at once, of one disk: one of them goes on.
+        servers.gossip[2].me = Claim { by: Incarnation { nonce: 600, ..by }, ..next };
+        servers.rounds(5);
+        assert_eq!(servers.refused(), [false, false, true, false]);
+    }
+
+    #[test]
+    fn what_anyone_invents_in_questions_stops_drags_and_displaces_nobody() {
+        let mut servers = Servers::new(&[0; 4]);
+        servers.rounds(10);
+        for number in 0..3 * MAX_PEERS as u64 {
+            let far = NOON + 100 * 365 * 24 * HOUR;
+            let invented = Claim { taken_over: Micros::MAX, since: 0, ..claim(number % 4, 1000 + number, 0) };
+            let heard = vec![Heard {
+                claim: Claim { by: Incarnation { system: 9, ..invented.by }, ..invented },
+                age: 0,
+                behind: Some(0),
+            }];
+            servers.hear(0, &Message { claim: invented, wall: far, reach: far, heard }, None);
+        }
+        assert!(servers.gossip[0].peers.len() <= MAX_PEERS);
+        assert_eq!(servers.gossip[0].peers().filter(|peer| peer.answered.is_some()).count(), 3);
+        servers.rounds(5);
+        assert_eq!(servers.refused(), [false; 4]);
+        assert!((0..4).all(|place| servers.ahead(place) == 0));
+        // What it tells on stops nobody else, and its own superuser still has the last word.
+        let wall = servers.now(0).wall;
+        servers.gossip[0].take_over(wall);
+        assert_eq!(servers.gossip[0].me.taken_over, wall);
     }
 
     #[test]
@@ -441,7 +606,7 @@ mod tests {
     fn the_first_id_waits_for_one_round_and_at_most_a_second() {
         let mut servers = Servers::new(&[0; 3]);
         assert!(!servers.gossip[0].is_ready(0) && servers.gossip[0].is_ready(SECOND));
-        assert_eq!(servers.gossip[0].round(2, 5, 0).len(), 2);
+        assert_eq!(servers.gossip[0].round(&[None; 2], 5, 0).len(), 2);
         servers.exchange(0, 1);
         assert!(!servers.gossip[0].is_ready(1));
         servers.exchange(0, 2);
@@ -454,7 +619,7 @@ mod tests {
         fn of_two_claims_one_survives_and_no_words_drag_beyond_the_limit(
             a in any::<(u8, i64, u64)>(), b in any::<(u8, i64, u64)>(), wall: i64, reach: i64, age: i64, behind: i64,
         ) {
-            let [a, b] = [a, b].map(|(takeovers, since, nonce)| Claim { takeovers: takeovers.into(), ..claim(1, nonce, since) });
+            let [a, b] = [a, b].map(|(takeovers, since, nonce)| Claim { taken_over: takeovers.into(), ..claim(1, nonce, since) });
             prop_assert!(a.by == b.by || a.beats(&b) != b.beats(&a));
             let mut servers = Servers::new(&[0, 0, 0]);
             servers.rounds(2);

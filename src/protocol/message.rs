@@ -13,8 +13,8 @@ pub struct Claim {
     pub by: Incarnation,
     /// Of the grant that it rests on; 0: on a setting.
     pub epoch: u64,
-    pub takeovers: u32,
-    /// The claimer's wall clock when it began.
+    /// The claimer's wall clock when a superuser had it take the machine id over, 0: never; and when it began.
+    pub taken_over: Micros,
     pub since: Micros,
 }
 
@@ -40,8 +40,8 @@ pub struct Message {
 
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Claim { machine, by: Incarnation { system, timeline, nonce }, epoch, takeovers, since } = self;
-        write!(f, "{machine} {system:x} {timeline} {nonce:x} {epoch} {takeovers} {since}")
+        let Claim { machine, by: Incarnation { system, timeline, nonce }, epoch, taken_over, since } = self;
+        write!(f, "{machine} {system:x} {timeline} {nonce:x} {epoch} {taken_over} {since}")
     }
 }
 
@@ -87,7 +87,7 @@ impl<'a> Words<'a> {
                 nonce: self.hex("nonce")?,
             },
             epoch: self.number("epoch")?,
-            takeovers: self.number("take-over count")?,
+            taken_over: self.number("take-over time")?,
             since: self.number("claim time")?,
         })
     }
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_message_is_one_bounded_line_and_what_is_none_is_refused_in_words() {
         let by = Incarnation { system: u64::MAX, timeline: 1, nonce: u64::MAX };
-        let claim = Claim { machine: 1023, by, epoch: 1 << 30, takeovers: 9, since: NOON };
+        let claim = Claim { machine: 1023, by, epoch: 1 << 30, taken_over: NOON, since: NOON };
         let heard = vec![Heard { claim, age: HOUR, behind: Some(HOUR) }; MAX_HEARD];
         let text = Message { claim, wall: NOON, reach: NOON, heard }.to_string();
         assert!(text.len() < 4096 && !text.contains('\n'), "{} bytes", text.len());
@@ -170,7 +170,7 @@ mod tests {
             numbers in proptest::collection::vec(any::<(u64, u32, i64, i64)>(), 1..MAX_HEARD),
         ) {
             let claim = |(a, b, c, d): (u64, u32, i64, i64)| Claim {
-                machine: a, by: Incarnation { system: a, timeline: b, nonce: d as u64 }, epoch: a, takeovers: b, since: c,
+                machine: a, by: Incarnation { system: a, timeline: b, nonce: d as u64 }, epoch: a, taken_over: d, since: c,
             };
             let tell = |n: &(u64, u32, i64, i64)| Heard { claim: claim(*n), age: n.2, behind: Some(n.3).filter(|n| *n >= 0) };
             let heard = numbers.iter().map(tell).collect();

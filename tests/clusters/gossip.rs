@@ -111,26 +111,82 @@ fn of_two_servers_with_one_machine_id_the_later_refuses_until_it_takes_over() {
     clients[2].batch_execute(NEXT).unwrap();
 }
 
+/// All have one list of peers, with themselves in it: so the clone asks its origin.
 #[test]
 fn a_clone_with_the_machine_id_of_its_origin_is_found_within_five_intervals() {
     let interval = 200;
     let third = Cluster::with_idgen("idgen.machine_id = 9");
-    let settings = format!("idgen.gossip_interval = {interval}ms\nidgen.peers = '{}'", third.conninfo());
-    let origin = Cluster::with_idgen(&settings);
-    // The third is what they both talk to.
-    third.reconfigure(&format!("idgen.gossip_interval = {interval}ms\nidgen.peers = '{}'", origin.conninfo()));
-    wait_until("they hear each other", || {
-        origin.one::<i64>("SELECT count(*) FROM idgen_peers() WHERE order_bound IS NOT NULL") == 1
-    });
+    let mut origin = Cluster::prepared("shared_preload_libraries = 'idgen'\nidgen.machine_id = 1");
+    let all = format!("{};{}", third.conninfo(), origin.conninfo());
+    let settings = format!("idgen.gossip_interval = {interval}ms\nidgen.peers = '{all}'");
+    origin.configure(&settings);
+    origin.start();
+    origin.connect("postgres").batch_execute("CREATE EXTENSION idgen").unwrap();
+    third.reconfigure(&settings);
+    let heard = "SELECT count(*) FROM idgen_peers() WHERE order_bound IS NOT NULL";
+    wait_until("they hear each other", || origin.one::<i64>(heard) == 1 && third.one::<i64>(heard) == 1);
     let mut clone = origin.copy();
     clone.start();
     let started = Instant::now();
     let mut client = clone.connect("postgres");
     wait_until("the clone refuses", || client.query(NEXT, &[]).is_err());
-    let found = started.elapsed().as_millis() / interval;
-    println!("found after {found} intervals");
+    let intervals = started.elapsed().as_millis() / interval;
+    println!("found after {intervals} intervals");
     assert_refused(&mut client, NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen.machine_id");
     origin.connect("postgres").batch_execute(NEXT).unwrap();
+    // Who does not ask the origin is told by the others, which stops nobody: the doctor says so.
+    clone.reconfigure(&format!("idgen.peers = '{}'", third.conninfo()));
+    wait_until("the doctor tells", || found(&clone, "error", "machine id of another server") == 1);
+}
+
+#[test]
+fn what_a_role_that_may_gossip_invents_stops_nobody_and_moves_no_clock() {
+    let servers = peers(&[1, 2], "idgen.ordering = gossip");
+    for server in &servers {
+        wait_until("they hear each other", || hears(server, 1));
+    }
+    servers[0].connect("postgres").batch_execute("CREATE ROLE liar LOGIN; SELECT idgen_allow_peer('liar')").unwrap();
+    let mut liar = servers[0].connection("postgres").user("liar").connect(postgres::NoTls).unwrap();
+    let mut client = servers[0].connect("postgres");
+    let far = i64::MAX / 4;
+    for nonce in 1..200 {
+        let claim = format!("1 {nonce:x} 1 {nonce:x} 0 {far} 0");
+        let message = format!("idgen1 {claim} {far} {far};1 9 9 {nonce:x} 0 {far} 0 0 0");
+        liar.batch_execute(&format!("SELECT idgen_gossip('', '{message}')")).unwrap();
+        client.batch_execute(NEXT).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for server in &servers {
+        server.connect("postgres").batch_execute(NEXT).unwrap();
+        let ahead = "SELECT idgen_timestamp(idgen_next()) < clock_timestamp() + '11 s'";
+        assert!(server.one::<bool>(ahead));
+        assert!(hears(server, 1), "the one that is there is heard");
+    }
+}
+
+/// Its standby has its number, and the others still tell of it.
+#[test]
+fn a_promoted_standby_of_a_peer_gives_ids_at_once() {
+    let mut servers = peers(&[1, 2, 3], "");
+    for server in &servers {
+        wait_until("all hear each other", || hears(server, 2));
+    }
+    let primary = servers.pop().unwrap();
+    let mut standby = primary.standby("s");
+    standby.start();
+    primary.wait_for_replay(&standby);
+    let mut primary = primary;
+    primary.kill();
+    std::thread::sleep(Duration::from_secs(2));
+    standby.promote();
+    let mut client = standby.connect("postgres");
+    let promoted = Instant::now();
+    wait_until("it gives ids", || client.query(NEXT, &[]).is_ok());
+    assert!(promoted.elapsed() < Duration::from_secs(2), "{:?}", promoted.elapsed());
+    for _ in 0..50 {
+        client.batch_execute(NEXT).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

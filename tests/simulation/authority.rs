@@ -258,7 +258,7 @@ impl World {
             0..=2 => self.crash(place),
             3..=7 => self.release(place),
             8 if servers < self.plan.servers + 3 => self.clone_server(place),
-            9..=10 => {
+            9 => {
                 let furthest = if self.hours { 3600 * SECOND } else { 5 * SECOND };
                 let server = &mut self.servers[place];
                 server.machine.wall += self.random.random_range(-furthest..furthest);
@@ -266,7 +266,8 @@ impl World {
             }
             11..=12 => (self.servers[place].cut_in, self.servers[place].cut_out) = self.random.random(),
             13 => self.servers.iter_mut().for_each(|server| (server.cut_in, server.cut_out) = (false, false)),
-            14 => self.servers[place].gossip.take_over(),
+            14 => self.take_over(place),
+            10 => self.lie(place),
             15..=16 => self.fail_over(),
             19 if self.restores => self.restore(),
             // One that is set back has the clock that it had.
@@ -293,6 +294,21 @@ impl World {
         }
         let wait = self.random.random_range(0..8 * SECOND / servers.min(50) as Micros);
         self.after(wait, Event::Chaos);
+    }
+
+    /// Someone says to a server that many have its machine id, took it over, and are far in the future.
+    fn lie(&mut self, place: usize) {
+        for _ in 0..7 {
+            let by = Incarnation { system: self.random.random(), timeline: 1, nonce: self.random.random() };
+            let machine = self.servers[place].gossip.me.machine;
+            let claim = Claim { machine, by, epoch: 0, taken_over: NOON + self.time, since: 0 };
+            let told = Claim { by: Incarnation { timeline: 2, ..by }, ..claim };
+            let heard = vec![Heard { claim: told, age: 0, behind: Some(0) }];
+            let far = NOON + 2_000_000_000 * SECOND;
+            let body = Body::Question(Message { claim, wall: far, reach: far, heard }, 0);
+            let from = self.random.random_range(0..self.servers.len());
+            self.send(from, place, u32::MAX, body);
+        }
     }
 
     fn crash(&mut self, place: usize) {
@@ -329,7 +345,7 @@ impl World {
         (server.machine, server.healthy, server.fresh) = (machine, false, false);
         (server.up, server.life, server.history) = (false, 0, vec![]);
         let by = Incarnation { timeline: server.gossip.me.by.timeline + 1, nonce: place as u64, ..server.gossip.me.by };
-        server.gossip.me = Claim { by, since: 0, takeovers: 0, ..server.gossip.me };
+        server.gossip.me = Claim { by, since: 0, taken_over: 0, ..server.gossip.me };
         self.servers.push(server);
         self.counts.clones += 1;
         let wait = self.random.random_range(0..SECOND);

@@ -12,7 +12,7 @@ use protocol::{
     gossip::{Gossip, Now, Settings},
     grants::{Answer, Change, Incarnation, Member, Question, Said},
     lease::Lease,
-    message::{Claim, Message},
+    message::{Claim, Heard, Message},
     tickets::{Request, Run, Ticket, Tickets},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -143,6 +143,8 @@ struct Server {
     machine: Machine,
     member: Member,
     gossip: Gossip,
+    /// Who answered, by place.
+    peers: HashMap<usize, Incarnation>,
     started: Micros,
     next_round: Micros,
     tickets: Tickets2,
@@ -390,7 +392,7 @@ impl World {
             }
             if found.is_some() && taken == 0 && self.time > self.plan.length * 3 / 4 {
                 taken = self.time;
-                self.servers[last].gossip.take_over();
+                self.take_over(last);
             }
             if taken != 0 && turned.is_none() && refused(self, 0) {
                 turned = Some(self.time - taken);
@@ -494,6 +496,7 @@ impl World {
             machine,
             member: Member::new(me),
             gossip: Gossip::start(claim, self.settings, 0),
+            peers: HashMap::new(),
             started: 0,
             next_round: 0,
             tickets: Tickets2::default(),
@@ -529,6 +532,7 @@ impl World {
             me.since = now.wall;
         }
         server.gossip = Gossip::start(me, self.settings, now.boot);
+        server.peers.clear();
         server.member = Member::start(me.by, Some(Member { attempt: 0, ..server.member.clone() }));
         server.known = false;
         server.blocks.become_incarnation(me.by);
@@ -613,6 +617,9 @@ impl World {
         let server = &mut self.servers[place];
         let boot = server.machine.boot(time);
         let claim = server.gossip.me;
+        if let Some(by) = server.gossip.refused_by(boot).filter(|_| !by_hand) {
+            return self.claim(false, || format!("server {place} was stopped by {by:?}"));
+        }
         if !server.gossip.is_ready(boot) || server.gossip.refused_by(boot).is_some() {
             return;
         }
@@ -690,12 +697,19 @@ impl World {
         self.claim(right, || format!("the clock of server {place} was dragged {ahead} us ahead"));
     }
 
+    fn take_over(&mut self, place: usize) {
+        let server = &mut self.servers[place];
+        let wall = server.machine.now(self.time).wall;
+        server.gossip.take_over(wall);
+    }
+
     fn gossip(&mut self, place: usize) {
         let (time, random) = (self.time, self.random.random());
-        let others = self.servers.len() - 1;
+        let others = (0..self.servers.len()).filter(|other| *other != place);
         let server = &mut self.servers[place];
         let now = server.machine.now(time);
-        let chosen = server.gossip.round(others, random, now.boot);
+        let known: Vec<_> = others.map(|other| server.peers.get(&other).copied()).collect();
+        let chosen = server.gossip.round(&known, random, now.boot);
         let (message, life) = (server.gossip.message(now, None), server.life);
         for pick in chosen {
             let to = if pick < place { pick } else { pick + 1 };
@@ -732,7 +746,10 @@ impl World {
                 let answer = server.gossip.message(server.machine.now(time), Some(message.claim.machine));
                 self.send(place, packet.from, packet.life, Body::Answer(answer, asked));
             }
-            Body::Answer(message, asked) => self.hear_gossip(place, &message, Some(asked)),
+            Body::Answer(message, asked) => {
+                server.peers.insert(packet.from, message.claim.by);
+                self.hear_gossip(place, &message, Some(asked));
+            }
             Body::Granted(answer, _) => {
                 let change = server.member.accept(&answer, clock);
                 if let (Change::Taken, Some(held)) = (change, server.member.held) {
