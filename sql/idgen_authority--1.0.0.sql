@@ -47,6 +47,7 @@ CREATE TABLE @extschema@.state (
     system bigint NOT NULL,
     relation oid NOT NULL,
     settles bigint NOT NULL,
+    epoch bigint NOT NULL DEFAULT 0,
     confirmed bigint NOT NULL DEFAULT 0
 );
 COMMENT ON TABLE @extschema@.state IS

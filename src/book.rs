@@ -74,6 +74,10 @@ fn idgen_grant_machine(cluster: &[u8], question: &[u8], host: &[u8]) -> String {
     if settings::authority().is_some() {
         Error::MemberAsAuthority.raise();
     }
+    // Before the first move of the horizon the clock is not known, nor since when the members can show what they hold.
+    if shared.started() == 0 {
+        Error::BookTimeout.raise();
+    }
     let question = beginning(question);
     question.parse::<Question>().map_err(Error::NotAMessage).or_raise();
     shared.book.ask(shared, &question, &beginning(host)).or_raise()
@@ -113,8 +117,8 @@ pub fn wait_until_durable(shared: &Shared, record: pg_sys::XLogRecPtr) -> Result
 
 /// How many questions can be open at once; more are asked again.
 const ENTRIES: usize = 64;
-/// How long the book's worker stays when there is nothing to do.
-const REST: Micros = 10 * SECOND;
+/// How long the book's worker stays when there is nothing to do. DROP DATABASE waits longer than that for it.
+const REST: Micros = 3 * SECOND;
 
 /// What the sessions of members share with the worker that writes the book.
 pub struct BookWords {
@@ -317,7 +321,7 @@ fn answer(client: &mut SpiClient, shared: &Shared, asked: &[Asked]) -> Result<Ve
         grace: if confirmed >= started(shared) { 0 } else { shared.started() + GRACE - machine_clock::boot() },
         max_clock_offset: settings::max_clock_offset(),
     };
-    let settles = book.settles;
+    let before = (book.settles, book.epoch);
     let mut outcomes = Vec::with_capacity(asked.len());
     for Asked { question, role, host } in asked {
         let answered = book.answer(question, *role, own, random(), &limits);
@@ -328,8 +332,9 @@ fn answer(client: &mut SpiClient, shared: &Shared, asked: &[Asked]) -> Result<Ve
         }
         outcomes.push(outcome(answered));
     }
-    if book.settles != settles {
-        client.update("UPDATE idgen_authority.state SET settles = $1", None, &[book.settles.into()])?;
+    if (book.settles, book.epoch) != before {
+        let state = [book.settles.into(), (book.epoch as i64).into()];
+        client.update("UPDATE idgen_authority.state SET settles = $1, epoch = $2", None, &state)?;
         log!(
             "idgen: members hold machine ids that the book does not know of: was it restored? It knows what they have shown, and grants no other until they may all have ended"
         );
@@ -356,14 +361,16 @@ fn load(client: &mut SpiClient, own: Micros) -> Result<(Book, Micros), SpiError>
         None,
         &[(random() as i64).into(), system.into(), settles.into()],
     )?;
-    let state = client.select("SELECT id, settles, confirmed FROM idgen_authority.state", Some(1), &[])?.first();
+    let state = client.select("SELECT id, settles, confirmed, epoch FROM idgen_authority.state", Some(1), &[])?.first();
     let (id, settles, confirmed) = state.get_three::<i64, i64, i64>()?;
+    let epoch = state.get::<i64>(4)?.unwrap_or(0) as u64;
     let sql =
         "SELECT machine, system, timeline, nonce, (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = b.role)::bigint,
             epoch, starts, ends, open, taken, seen, token, shown, attempt
         FROM idgen_authority.book AS b";
     let rows = client.select(sql, None, &[])?.map(|row| read(&row)).collect::<Result<_, _>>()?;
-    let book = Book { id: id.unwrap_or(0) as u64, rows, settles: settles.unwrap_or(Micros::MAX), changed: vec![] };
+    let book =
+        Book { id: id.unwrap_or(0) as u64, rows, settles: settles.unwrap_or(Micros::MAX), epoch, changed: vec![] };
     Ok((book, confirmed.unwrap_or(0)))
 }
 

@@ -77,13 +77,15 @@ pub struct Book {
     pub rows: Vec<Row>,
     /// No grant begins before this.
     pub settles: Micros,
+    /// An epoch that members knew of when they had none in the book.
+    pub epoch: u64,
     /// The machine ids whose rows have changed.
     pub changed: Vec<u64>,
 }
 
 impl Book {
     /// Answers a question that came as `role`. `own` is the authority's clock and `random` a number that nobody can guess, another one each
-    /// time. The answer may be sent once the rows that changed, and `settles`, are durable.
+    /// time. The answer may be sent once the rows that changed, `settles` and `epoch` are durable.
     pub fn answer(
         &mut self,
         question: &Question,
@@ -135,12 +137,12 @@ impl Book {
     }
 
     fn highest_epoch(&self) -> u64 {
-        self.rows.iter().map(|row| row.epoch).max().unwrap_or(0)
+        self.rows.iter().map(|row| row.epoch).max().unwrap_or(0).max(self.epoch)
     }
 
     /// A row for who has none. One that the book gave in this attempt already is given again.
     fn take(&self, question: &Question, role: u32, own: Micros, random: u64, limits: &Limits) -> Result<Row, Refusal> {
-        let Question { holder, attempt, clock, ask, .. } = *question;
+        let Question { holder, attempt, clock, .. } = *question;
         let same = |row: &&Row| row.open && row.holder == holder && row.role == role && row.attempt == attempt;
         if let Some(row) = self.rows.iter().find(same) {
             return Ok(*row);
@@ -157,12 +159,11 @@ impl Book {
             let earliest = machines.by_ref().map(|machine| until(&machine)).min().unwrap_or(Micros::MAX);
             return Err(Refusal::NoneFree { earliest });
         };
-        let highest = self.highest_epoch();
         Ok(Row {
             machine,
             holder,
             role,
-            epoch: highest.max(ask.epoch().min(highest.saturating_add(MAX_SKIP))) + 1,
+            epoch: self.highest_epoch() + 1,
             from: until(&machine),
             until: clock.saturating_add(limits.length.min(FIRST)),
             open: true,
@@ -178,13 +179,19 @@ impl Book {
     fn put_back(&mut self, question: &Question, role: u32, own: Micros, limits: &Limits) {
         let epoch = question.ask.epoch();
         let same = |row: &&Row| row.epoch == epoch && row.holder == question.holder && row.role == role;
+        // Of a number the book knows the last grant: a later one it has lost.
         let is_lost = match question.ask {
-            Ask::Renew { machine, until, .. } => self.row(machine).filter(same).is_some_and(|row| row.until < until),
-            _ => false,
+            Ask::Renew { machine, until, .. } => {
+                self.row(machine).is_none_or(|row| row.epoch < epoch || same(&row) && row.until < until)
+            }
+            _ => epoch > self.highest_epoch(),
         };
-        if epoch <= self.highest_epoch() && !is_lost {
+        if !is_lost {
             return;
         }
+        // Who holds nothing any more is evidence once, however often it asks.
+        let highest = self.highest_epoch();
+        self.epoch = highest.max(epoch.min(highest.saturating_add(MAX_SKIP)));
         // No grant is longer than this, unless it was made so since.
         let longest = own.saturating_add(limits.length).saturating_add(limits.max_clock_offset);
         self.settles = self.settles.max(longest);
@@ -411,12 +418,35 @@ mod tests {
         let mut other = restored.clone();
         renew(&mut other, &mut known, now);
         assert!(other.settles > now + DAY);
+        // Of two that it has lost the later may come first.
+        let mut later = server(5);
+        take(&mut book, &mut later, NOON);
+        let mut other = restored.clone();
+        for (member, machine) in [(&mut later, 3), (&mut lost.clone(), 2)] {
+            assert_eq!(renew(&mut other, member, now), Change::Renewed);
+            assert_eq!(member.held.unwrap().machine, machine);
+        }
         assert_eq!(renew(&mut restored, &mut lost, now), Change::Renewed);
         assert_eq!(lost.held.unwrap().machine, 2);
         let settles = restored.settles;
         let refused = ask_with(&mut restored, &mut server(3), Ask::Take { epoch: 0 }, now, &limits());
         assert_eq!(refused, Err(Refusal::Unsettled { left: DAY + 10 * SECOND }));
         assert_eq!(take(&mut restored, &mut server(3), settles).2, settles);
+    }
+
+    #[test]
+    fn that_a_book_has_lost_something_is_noticed_once_and_then_it_settles() {
+        let (mut book, mut member) = (book(), Member { book: 7, epoch: 9, ..server(1) });
+        let take = Ask::Take { epoch: 9 };
+        for later in 0..100 {
+            let refused = ask_with(&mut book, &mut member, take, NOON + later * SECOND, &limits());
+            assert_eq!(refused, Err(Refusal::Unsettled { left: DAY + (10 - later) * SECOND }));
+        }
+        assert_eq!(ask(&mut book, &mut member, take, NOON + DAY + 10 * SECOND), Change::Taken);
+        assert_eq!(member.epoch, 10);
+        let mut liar = Member { book: 7, ..server(2) };
+        _ = ask_with(&mut book, &mut liar, Ask::Take { epoch: u64::MAX }, NOON, &limits());
+        assert_eq!(book.epoch, 10 + MAX_SKIP, "none can use the epochs up");
     }
 
     #[test]

@@ -2,13 +2,19 @@
 
 use crate::authorities::{Authorities, Failover};
 use crate::harness::checker::{Promise, check, machine_of, time_of};
-use crate::harness::cluster::{Cluster, Mode};
+use crate::harness::clock::{machine_wall, monotonic};
+use crate::harness::cluster::{Cluster, IDGEN, Mode};
 use crate::harness::history::History;
 use crate::harness::load::Load;
 use crate::harness::wait_until;
 use crate::{NEXT, UNIQUE, longest_life, storm_length};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::collections::HashMap;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Every state that a row of the book was ever in.
@@ -71,6 +77,114 @@ fn no_two_servers_have_an_id_in_common_while_they_and_the_authority_fail_again_a
     let ours = report.failures.keys().all(|code| ["", "57P01", "57P02", "57P03"].contains(&code.as_str()));
     assert!(ours, "{report}");
     assert_granted(&history, authorities.primary());
+}
+
+/// What was granted after the backup is not in its book: a number that was given back and taken by another, and a clone's.
+#[test]
+fn no_two_servers_have_an_id_in_common_when_the_authority_is_set_back_and_a_hostile_role_asks_everything() {
+    let settings = format!("{IDGEN}max_connections = 60\nidgen.grant_length = 4s\nidgen.max_clock_offset = 1s\n");
+    let server = |more: &str| {
+        let mut server = Cluster::prepared(&format!("{settings}{more}"));
+        server.longest_life = longest_life();
+        server.start();
+        server.create_extensions();
+        server
+    };
+    let mut authority = server("idgen.machine_id = 0\nidgen.authority_database = postgres");
+    authority
+        .connect("postgres")
+        .batch_execute("CREATE ROLE mallory LOGIN; SELECT idgen_authority.allow_member('mallory')")
+        .unwrap();
+    let membership =
+        |authority: &Cluster| format!("idgen.machine_id = -1\nidgen.authority = '{}'\n{QUICK}", authority.conninfo());
+    let mut members: Vec<Cluster> = (0..3).map(|_| server(&membership(&authority))).collect();
+    let history = History::new();
+    let gives = |member: &Cluster| {
+        wait_until("the member gives ids", || member.connect("postgres").query_one(NEXT, &[]).is_ok());
+    };
+    for round in 0..2 {
+        members.iter().for_each(gives);
+        let mut load = Load::none();
+        load.rest = Duration::from_millis(1);
+        for (number, member) in members.iter().enumerate() {
+            load.add(member, &history, &format!("{round} {number}"), "postgres", 2, NEXT);
+        }
+        load.flow(100);
+        let mut backup = authority.copy();
+        backup.longest_life = longest_life();
+        let mut client = members[0].connect("postgres");
+        client.batch_execute("SET idgen.wait_timeout = '20s'; SELECT idgen_release_machine()").unwrap();
+        let mut clone = members[1].copy();
+        clone.longest_life = longest_life();
+        clone.start();
+        gives(&clone);
+        client.batch_execute("SELECT idgen_take_machine()").unwrap();
+        load.add(&clone, &history, &format!("{round} clone"), "postgres", 2, NEXT);
+        load.flow(200);
+        authority.stop(Mode::Immediate);
+        backup.start();
+        let hostile = Hostile::begin(&backup);
+        members.push(clone);
+        for member in &members {
+            member.reconfigure(&format!("idgen.authority = '{}'", backup.conninfo()));
+        }
+        members.iter().for_each(gives);
+        load.flow(200);
+        println!("{} hostile questions", hostile.end());
+        load.finish();
+        authority = backup;
+    }
+    let report = check(&history, &UNIQUE);
+    println!("{report}");
+    report.assert_clean();
+    let ours = report.failures.keys().all(|code| ["", "57P01", "57P02", "57P03"].contains(&code.as_str()));
+    assert!(ours, "{report}");
+}
+
+/// A role that may ask, and asks for what is not its own.
+struct Hostile {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<usize>,
+}
+
+impl Hostile {
+    fn begin(authority: &Cluster) -> Hostile {
+        let mut client = authority.connection("postgres").user("mallory").connect(postgres::NoTls).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let (mut random, mut asked) = (StdRng::seed_from_u64(1), 0);
+            while !stopped.load(Ordering::Relaxed) {
+                let now = machine_wall(monotonic()) / 1000;
+                let mut pick = |most: i64| random.random_range(0..most);
+                let (machine, epoch) = (pick(8), pick(12));
+                let ask = match pick(4) {
+                    0 => format!("take {epoch}"),
+                    1 => format!("renew {machine} {epoch} {} {}", now - pick(9_000_000), now + pick(9_000_000)),
+                    2 => format!("renew {machine} {} 0 {}", i64::MAX, i64::MAX),
+                    _ => format!("release {machine} {epoch} {}", pick(i64::MAX)),
+                };
+                let question =
+                    format!("idgen1 {} 1 {} {} {} {} {now} {ask}", pick(3), pick(3), pick(3), pick(3), pick(3));
+                // In a transaction that stays open, as a session does that wants to be in the way.
+                asked += usize::from(
+                    client
+                        .batch_execute(&format!("BEGIN; SELECT idgen_authority.grant_machine('', '{question}', 'x')"))
+                        .is_ok(),
+                );
+                _ = client.batch_execute(if pick(2) == 0 { "COMMIT" } else { "ROLLBACK" });
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            asked
+        });
+        Hostile { stop, thread }
+    }
+
+    /// How many of its questions were answered.
+    fn end(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
 }
 
 /// The negative control: a copy that goes on with the grant of its origin is reported.

@@ -7,7 +7,7 @@ impl Node {
                 Some(old) => *old = row,
                 None => self.book.rows.push(row),
             },
-            Record::Settles(settles) => self.book.settles = settles,
+            Record::State(settles, epoch) => (self.book.settles, self.book.epoch) = (settles, epoch),
             Record::Horizon(horizon) => self.machine.horizon = self.machine.horizon.max(horizon),
             Record::Block(block) => self.block = self.block.max(block),
         }
@@ -186,8 +186,8 @@ impl World {
                     .filter(|row| book.changed.contains(&row.machine))
                     .map(|row| Record::Row(*row))
                     .collect();
-                if book.settles != node.book.settles {
-                    records.push(Record::Settles(book.settles));
+                if (book.settles, book.epoch) != (node.book.settles, node.book.epoch) {
+                    records.push(Record::State(book.settles, book.epoch));
                 }
                 let mut count = node.log.len();
                 for record in records {

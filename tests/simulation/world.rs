@@ -175,7 +175,7 @@ impl Clone for Tickets2 {
 #[derive(Clone, Copy)]
 enum Record {
     Row(book::Row),
-    Settles(Micros),
+    State(Micros, u64),
     Horizon(Micros),
     Block(u64),
 }
