@@ -210,7 +210,11 @@ const THINGS: &str = "
 #[test]
 fn nothing_of_the_schema_that_it_is_installed_into_is_called() {
     for installer in ["mallory", "postgres"] {
-        let cluster = Cluster::running(&format!("{}idgen.authority_database = theirs", crate::harness::cluster::IDGEN));
+        let mut cluster =
+            Cluster::prepared(&format!("{}idgen.authority_database = theirs", crate::harness::cluster::IDGEN));
+        // It takes its time in a server with assertions.
+        cluster.longest_life = std::time::Duration::from_secs(400);
+        cluster.start();
         cluster.connect("postgres").batch_execute("CREATE ROLE mallory LOGIN").unwrap();
         cluster.connect("postgres").batch_execute("CREATE DATABASE theirs OWNER mallory").unwrap();
         let user = |name: &str| {
@@ -236,6 +240,13 @@ fn nothing_of_the_schema_that_it_is_installed_into_is_called() {
             .unwrap();
         superuser.batch_execute("SELECT idgen_authority.allow_member('mallory')").unwrap();
         mallory.batch_execute("SET search_path = pg_catalog").unwrap();
+        // The worker that writes the book is a superuser's session in a database that is not a superuser's.
+        mallory.batch_execute("ALTER DATABASE theirs SET search_path = evil, pg_catalog").unwrap();
+        superuser.batch_execute("SELECT idgen_authority.confirm_book()").unwrap();
+        let now: i64 = one(&mut mallory, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
+        let question = format!("SELECT idgen_authority.grant_machine('', 'idgen1 7 1 8 0 0 9 {now} take 0', 'x')");
+        assert!(one::<String>(&mut mallory, &question).contains(" open "));
+        mallory.batch_execute("ALTER DATABASE theirs RESET search_path").unwrap();
         mallory.batch_execute(THINGS).unwrap();
         for path in ["evil, pg_catalog", "pg_catalog, evil"] {
             for client in [&mut superuser, &mut mallory] {
