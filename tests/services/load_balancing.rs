@@ -132,8 +132,14 @@ fn haproxy_ends_a_session_with_a_server_that_takes_no_new_ones_any_more() {
     }
     let service = Service::start();
     let _haproxy = service.haproxy();
-    let mut sessions = (0..9).map(|_| Session::open(&psql(), &service.services, "ids_haproxy"));
-    let mut session = sessions.find_map(|mut session| (session.server() == Some(3)).then_some(session)).unwrap();
+    // Until the check has found it, it gets none.
+    let mut found = None;
+    wait_until("a session is with the third", || {
+        let mut session = Session::open(&psql(), &service.services, "ids_haproxy");
+        found = (session.server() == Some(3)).then_some(session);
+        found.is_some()
+    });
+    let mut session = found.unwrap();
     let hanging = service.servers[2].pid();
     signal(hanging, libc::SIGSTOP);
     let deadline = Instant::now() + Duration::from_secs(30);
