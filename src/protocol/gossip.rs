@@ -8,7 +8,7 @@
 //! and no words drag anyone further than that.
 //!
 //! What stops a server is an answer to a question of its own, from a peer that it was told to ask. What comes in questions
-//! and what is told of others says only whom to ask.
+//! and what is told of others says only whom to ask: of a server that has answered it changes nothing.
 //!
 //! All times without a name are of the own boot-time clock.
 
@@ -56,6 +56,11 @@ impl Claim {
         let key = |claim: &Claim| (std::cmp::Reverse(claim.taken_over), claim.since, claim.by.nonce, claim.by);
         key(self).cmp(&key(other)) == Ordering::Less
     }
+}
+
+/// Whether one claim was kept by an earlier life of the server that makes the other.
+fn is_earlier_life(claim: &Claim, other: &Claim) -> bool {
+    (other.machine, other.since) == (claim.machine, claim.since) && other.by.nonce > claim.by.nonce
 }
 
 /// Another server, for the view.
@@ -231,6 +236,9 @@ impl Gossip {
         // A question's age is not known, an answer is not older than what it answers.
         let at = asked.unwrap_or(now.boot);
         let claim = self.believed(&message.claim, now);
+        if asked.is_some() {
+            self.forget_earlier_lives(&claim);
+        }
         self.learn(&claim, at, true, asked.is_some());
         if let Some(asked) = asked {
             self.answered += 1;
@@ -248,7 +256,9 @@ impl Gossip {
         let followed = limit.is_some_and(|limit| message.reach <= limit);
         let middle = self.middle.0;
         let offset = self.settings.max_clock_offset;
-        if let Some(peer) = self.peers.get_mut(&message.claim.by) {
+        if let Some(peer) =
+            self.peers.get_mut(&message.claim.by).filter(|peer| asked.is_some() || peer.answered.is_none())
+        {
             let away = |middle| peer.clock.is_some_and(|(clock, _)| clock.abs_diff(middle) > offset as u64);
             peer.outlier = middle.is_some_and(|middle| !followed || away(middle));
             if !followed {
@@ -263,6 +273,7 @@ impl Gossip {
             }
             let claim = self.believed(&heard.claim, now);
             self.learn(&claim, at.saturating_sub(heard.age), asked.is_some(), false);
+            // By what was answered this server's own stamp stands above what the teller's stands above.
             let covered = heard.behind.filter(|_| followed).and_then(|behind| asked?.checked_sub(behind.max(0)));
             if let Some(peer) = self.peers.get_mut(&heard.claim.by) {
                 peer.covered = peer.covered.max(covered);
@@ -299,8 +310,8 @@ impl Gossip {
         Claim { taken_over: if claim.taken_over > latest { 0 } else { claim.taken_over }, ..*claim }
     }
 
-    /// A claim whose claimer was alive `at` then. Hearsay in a question tells only of claims, not of life: its age is
-    /// not known, and the dead would live on from mouth to mouth.
+    /// A claim whose claimer was alive `at` then, as it `answered` or as was said in its name. Hearsay in a question tells
+    /// only of claims, not of life: its age is not known, and the dead would live on from mouth to mouth.
     fn learn(&mut self, claim: &Claim, at: Micros, timed: bool, answered: bool) {
         if !answered && self.is_past(claim) {
             return;
@@ -319,7 +330,7 @@ impl Gossip {
             told: u32::MAX,
         });
         let age = |claim: &Claim| (claim.taken_over, claim.epoch, claim.since);
-        let newer = age(claim) > age(&peer.claim);
+        let newer = age(claim) > age(&peer.claim) && (answered || peer.answered.is_none());
         if peer.told == u32::MAX || newer {
             peer.told = 0;
             peer.claim = *claim;
@@ -331,26 +342,25 @@ impl Gossip {
         }
     }
 
-    /// Whether a later life of the same server is known. One of two that live from one disk comes back when it answers.
-    fn is_past(&mut self, claim: &Claim) -> bool {
-        let Incarnation { nonce, .. } = claim.by;
-        let later =
-            |other: &Claim| (other.machine, other.since) == (claim.machine, claim.since) && other.by.nonce > nonce;
-        let same = |other: &Claim| (other.by.system, other.by.timeline) == (claim.by.system, claim.by.timeline);
-        if same(&self.me) && later(&self.me) {
-            return true;
-        }
-        let from = |nonce| Incarnation { nonce, ..claim.by };
-        if self.peers.range(from(nonce)..=from(u64::MAX)).any(|(_, peer)| later(&peer.claim)) {
-            return true;
-        }
-        let earlier = |peer: &Peer| (peer.claim.machine, peer.claim.since) == (claim.machine, claim.since);
-        let past: Vec<_> =
-            self.peers.range(from(0)..from(nonce)).filter(|(_, peer)| earlier(peer)).map(|(by, _)| *by).collect();
-        for by in past {
+    /// Whether a later life of the same server is this one or has answered. One of two that live from one disk comes back
+    /// when it answers.
+    fn is_past(&self, claim: &Claim) -> bool {
+        let same = |me: &Claim| (me.by.system, me.by.timeline) == (claim.by.system, claim.by.timeline);
+        let (first, last) = (claim.by, Incarnation { nonce: u64::MAX, ..claim.by });
+        same(&self.me) && is_earlier_life(claim, &self.me)
+            || self
+                .peers
+                .range(first..=last)
+                .any(|(_, peer)| peer.answered.is_some() && is_earlier_life(claim, &peer.claim))
+    }
+
+    /// Forgets the lives before that of who answered.
+    fn forget_earlier_lives(&mut self, claim: &Claim) {
+        let from = Incarnation { nonce: 0, ..claim.by };
+        let lives = self.peers.range(from..claim.by).filter(|(_, peer)| is_earlier_life(&peer.claim, claim));
+        for by in lives.map(|(by, _)| *by).collect::<Vec<_>>() {
             self.peers.remove(&by);
         }
-        false
     }
 
     /// Makes room: who never answered goes first.
@@ -588,6 +598,34 @@ mod tests {
         let wall = servers.now(0).wall;
         servers.gossip[0].take_over(wall);
         assert_eq!(servers.gossip[0].me.taken_over, wall);
+    }
+
+    #[test]
+    fn what_is_said_in_the_name_of_who_answered_changes_nothing_of_it() {
+        let mut servers = Servers::new(&[0; 4]);
+        servers.gossip[1].me.machine = 0;
+        servers.rounds(10);
+        // 1 was there later, and is refused because of 0. Someone says that 0 has gone to another number, or lives anew.
+        assert_eq!(servers.refused(), [false, true, false, false]);
+        let first = servers.gossip[0].me;
+        let known = |servers: &Servers| servers.gossip[1].peers().find(|peer| peer.claim.by == first.by).copied();
+        let before = known(&servers);
+        let far = NOON + 100 * 365 * 24 * HOUR;
+        let wall = servers.now(1).wall;
+        for invented in [
+            Claim { machine: 9, since: NOON + HOUR, ..first },
+            Claim { machine: 9, taken_over: wall, ..first },
+            Claim { machine: 9, epoch: 7, ..first },
+            Claim { by: Incarnation { nonce: u64::MAX, ..first.by }, ..first },
+        ] {
+            let heard = vec![Heard { claim: invented, age: 0, behind: Some(0) }];
+            servers.hear(1, &Message { claim: invented, wall: far, reach: far, heard }, None);
+            let after = known(&servers).map(|peer| Peer { told: 0, ..peer });
+            assert_eq!(after, before.map(|peer| Peer { alive: after.map_or(0, |peer| peer.alive), told: 0, ..peer }));
+            assert_eq!(servers.refused(), [false, true, false, false]);
+        }
+        servers.rounds(5);
+        assert_eq!(servers.refused(), [false, true, false, false]);
     }
 
     #[test]
