@@ -127,18 +127,28 @@ pub fn own_machine(max: u64) -> Result<u64, Error> {
     }
 }
 
-/// Who this server is, in this boot of the machine. Outside recovery.
+/// Who this server is, in this boot of the machine: whom a grant is for. Outside recovery.
 pub fn incarnation() -> Incarnation {
+    let place = place();
+    let mut nonce = DefaultHasher::new();
+    place.hash(&mut nonce);
+    // What copies on other machines and in other containers do not share, and what is known of the other no longer holds
+    // in another boot.
+    std::fs::metadata("PG_VERSION").map(|file| file.dev()).ok().hash(&mut nonce);
+    std::fs::read("/proc/sys/kernel/random/boot_id").ok().hash(&mut nonce);
+    std::fs::metadata("/proc/self/ns/pid").map(|space| space.ino()).ok().hash(&mut nonce);
+    Incarnation { nonce: nonce.finish(), ..place }
+}
+
+/// Who this server is, over boots of the machine: whose a kept claim is. Outside recovery.
+pub fn place() -> Incarnation {
     let mut nonce = DefaultHasher::new();
     // What a copy of the data directory beside its origin does not share: PostgreSQL's processes run in the directory, and
     // this file is written once. Where the file system keeps no time of birth, the number of the file tells a copy.
     if let Ok(file) = std::fs::metadata("PG_VERSION") {
-        (file.dev(), file.ino(), file.created().ok()).hash(&mut nonce);
+        (file.ino(), file.created().ok()).hash(&mut nonce);
     }
-    // What copies on other machines and in other containers do not share, and what is known of the other no longer holds
-    // in another boot.
-    std::fs::read("/proc/sys/kernel/random/boot_id").ok().hash(&mut nonce);
-    std::fs::metadata("/proc/self/ns/pid").map(|space| space.ino()).ok().hash(&mut nonce);
+    std::fs::read("/etc/machine-id").ok().hash(&mut nonce);
     // SAFETY: state of this server, which is not in recovery.
     let (system, timeline) = unsafe { (pg_sys::GetSystemIdentifier(), pg_sys::GetWALInsertionTimeLine()) };
     Incarnation { system, timeline, nonce: nonce.finish() }

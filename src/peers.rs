@@ -298,7 +298,7 @@ impl Peer {
 /// The claim of this server, if it has a machine id: the one that it kept, if that is still so, or a new one to keep. Each
 /// life of the shared memory claims as another, so that two that run from one disk meet.
 fn claim(shared: &Shared, keep_at: &mut Micros) -> Option<Claim> {
-    let place = grant::incarnation();
+    let place = grant::place();
     let (machine, epoch) = match u64::try_from(settings::MACHINE_ID.get()) {
         Ok(machine) => (machine, 0),
         Err(_) => shared.grant().map(|grant| (grant.machine, grant.epoch))?,
@@ -317,7 +317,7 @@ fn claim(shared: &Shared, keep_at: &mut Micros) -> Option<Claim> {
 
 /// Keeps the claim, and says when it is to be kept again.
 fn keep(claim: &Claim) -> Micros {
-    let kept = grant::keep_claim(&Claim { by: grant::incarnation(), ..*claim });
+    let kept = grant::keep_claim(&Claim { by: grant::place(), ..*claim });
     if kept { Micros::MAX } else { machine_clock::boot() + grant::KEEP_AGAIN }
 }
 
