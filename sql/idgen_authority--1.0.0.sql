@@ -58,7 +58,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.book'::pg_catalog.regcla
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.state'::pg_catalog.regclass, ''::pg_catalog.text);
 
 CREATE FUNCTION confirm_book() RETURNS void
-LANGUAGE sql VOLATILE
+LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
     INSERT INTO @extschema@.state (id, system, relation, settles, confirmed)
@@ -98,14 +98,14 @@ GRANT USAGE ON SCHEMA @extschema@ TO pg_monitor;
 GRANT EXECUTE ON FUNCTION grants() TO pg_monitor;
 
 CREATE FUNCTION reserve_machine(machine integer, note text DEFAULT NULL) RETURNS void
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     held @extschema@.book;
 BEGIN
     IF machine IS NULL OR machine NOT BETWEEN 0 AND 1023 THEN
-        RAISE invalid_parameter_value USING MESSAGE = format('machine id out of range: %s', machine), HINT = 'Machine ids are 0 to 1023.';
+        RAISE invalid_parameter_value USING MESSAGE = format('machine id out of range: %s', coalesce(machine::text, 'NULL')), HINT = 'Machine ids are 0 to 1023.';
     END IF;
     LOCK TABLE @extschema@.book IN EXCLUSIVE MODE;
     SELECT * INTO held FROM @extschema@.book b
@@ -126,7 +126,7 @@ COMMENT ON FUNCTION reserve_machine(integer, text) IS
 'keeps a machine id from being granted, because a server has it by its setting';
 
 CREATE FUNCTION unreserve_machine(machine integer, since timestamptz DEFAULT NULL) RETURNS void
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -137,7 +137,7 @@ BEGIN
     UPDATE @extschema@.book b SET ends = greatest(b.starts, (extract(epoch FROM since) * 1000000)::bigint)
     WHERE b.machine = unreserve_machine.machine AND b.ends = 9223372036854775807;
     IF NOT FOUND THEN
-        RAISE invalid_parameter_value USING MESSAGE = format('machine id %s is not reserved', machine);
+        RAISE invalid_parameter_value USING MESSAGE = format('machine id %s is not reserved', coalesce(machine::text, 'NULL'));
     END IF;
 END;
 $$;
@@ -170,7 +170,7 @@ REVOKE ALL ON FUNCTION grant_machine(text, text, text),
     lease_block(text, text, text, text, bigint) FROM PUBLIC;
 
 CREATE FUNCTION allow_member(role regrole) RETURNS void
-LANGUAGE plpgsql VOLATILE STRICT
+LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -185,7 +185,7 @@ COMMENT ON FUNCTION allow_member(regrole) IS
 'lets the role take machine ids, strict ids and blocks for a server, and nothing else; for strict ids and blocks of generators it needs USAGE on them as well';
 
 CREATE FUNCTION forbid_member(role regrole) RETURNS void
-LANGUAGE plpgsql VOLATILE STRICT
+LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN

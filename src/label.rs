@@ -35,8 +35,10 @@ unsafe extern "C-unwind" fn check(object: *const pg_sys::ObjectAddress, label: *
         Error::NotASequence.raise();
     }
     let new = label.map(|text| parse(text).or_raise());
-    if read(object.objectId).is_some_and(|old| Some(old) != new) {
-        Error::DefinitionStays.raise();
+    match read(object.objectId) {
+        Some(old) if Some(old) == new => return,
+        Some(_) => Error::DefinitionStays.raise(),
+        None => {}
     }
     // Its ids come from the authority under the name that it has here, with what this server may take there.
     // SAFETY: the user of this session.

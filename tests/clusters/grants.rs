@@ -231,6 +231,31 @@ fn a_member_role_can_do_what_members_do_and_nothing_else() {
 }
 
 #[test]
+fn who_keeps_the_book_needs_no_superuser_but_the_grant_of_its_functions() {
+    let authority = authority("");
+    for statement in [
+        "CREATE ROLE keeper LOGIN",
+        "CREATE ROLE shard LOGIN",
+        "GRANT USAGE ON SCHEMA idgen_authority TO keeper",
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA idgen_authority TO keeper",
+    ] {
+        authority.connect("postgres").batch_execute(statement).unwrap();
+    }
+    let mut keeper = authority.connection("postgres").user("keeper").connect(postgres::NoTls).unwrap();
+    for statement in [
+        "SELECT idgen_authority.confirm_book()",
+        "SELECT idgen_authority.reserve_machine(7, 'a laptop')",
+        "SELECT idgen_authority.unreserve_machine(7)",
+        "SELECT idgen_authority.allow_member('shard')",
+        "SELECT idgen_authority.forbid_member('shard')",
+    ] {
+        keeper.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    }
+    let table = keeper.batch_execute("UPDATE idgen_authority.book SET machine = 8");
+    assert_eq!(table.unwrap_err().code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+}
+
+#[test]
 fn sessions_of_a_member_do_not_pile_up_while_the_book_is_locked() {
     let authority = authority("");
     let mut client = authority.connect("postgres");
