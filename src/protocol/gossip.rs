@@ -8,7 +8,7 @@
 //! and no words drag anyone further than that.
 //!
 //! What stops a server is an answer to a question of its own, from a peer that it was told to ask. What comes in questions
-//! and what is told of others says only whom to ask: of a server that has answered it changes nothing.
+//! and what is told of others says only whom to ask, and of a server that has answered only that it lives.
 //!
 //! All times without a name are of the own boot-time clock.
 
@@ -273,7 +273,6 @@ impl Gossip {
             }
             let claim = self.believed(&heard.claim, now);
             self.learn(&claim, at.saturating_sub(heard.age), asked.is_some(), false);
-            // By what was answered this server's own stamp stands above what the teller's stands above.
             let covered = heard.behind.filter(|_| followed).and_then(|behind| asked?.checked_sub(behind.max(0)));
             if let Some(peer) = self.peers.get_mut(&heard.claim.by) {
                 peer.covered = peer.covered.max(covered);
@@ -612,6 +611,8 @@ mod tests {
         let before = known(&servers);
         let far = NOON + 100 * 365 * 24 * HOUR;
         let wall = servers.now(1).wall;
+        // All but when it was heard of, and how often that was told.
+        let state = |peer: Option<Peer>| peer.map(|peer| Peer { alive: 0, told: 0, ..peer });
         for invented in [
             Claim { machine: 9, since: NOON + HOUR, ..first },
             Claim { machine: 9, taken_over: wall, ..first },
@@ -620,12 +621,22 @@ mod tests {
         ] {
             let heard = vec![Heard { claim: invented, age: 0, behind: Some(0) }];
             servers.hear(1, &Message { claim: invented, wall: far, reach: far, heard }, None);
-            let after = known(&servers).map(|peer| Peer { told: 0, ..peer });
-            assert_eq!(after, before.map(|peer| Peer { alive: after.map_or(0, |peer| peer.alive), told: 0, ..peer }));
+            assert_eq!(state(known(&servers)), state(before));
             assert_eq!(servers.refused(), [false, true, false, false]);
         }
         servers.rounds(5);
         assert_eq!(servers.refused(), [false, true, false, false]);
+    }
+
+    #[test]
+    fn a_later_life_that_nobody_lives_hides_no_server() {
+        let mut servers = Servers::new(&[0; 3]);
+        let there = servers.gossip[2].me;
+        let invented = Claim { by: Incarnation { nonce: u64::MAX, ..there.by }, ..there };
+        for claim in [invented, there] {
+            servers.hear(0, &Message { claim, wall: NOON, reach: NOON, heard: vec![] }, None);
+        }
+        assert!(servers.gossip[0].peers().any(|peer| peer.claim == there));
     }
 
     #[test]

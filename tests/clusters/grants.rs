@@ -1,7 +1,7 @@
 //! Machine ids that an authority grants.
 
 use crate::harness::checker::check;
-use crate::harness::cluster::{Cluster, Mode, assert_refused, one, signal};
+use crate::harness::cluster::{Cluster, Mode, assert_refused, one, refusal, signal};
 use crate::harness::history::History;
 use crate::harness::load::Load;
 use crate::harness::wait_until;
@@ -59,6 +59,32 @@ fn a_grant_is_kept_over_a_restart_and_a_crash_without_the_authority() {
     member.start();
     assert_eq!(machine(&member), machine_before);
     assert!(member.one::<i64>(NEXT) > before);
+}
+
+#[test]
+fn when_the_machine_was_started_anew_a_member_takes_another_number() {
+    let authority = authority("");
+    let mut member = member(&authority, "");
+    assert_eq!(machine(&member), 1);
+    member.stop(Mode::Fast);
+    member.reboot_machine();
+    member.start();
+    assert_eq!(machine(&member), 2);
+}
+
+#[test]
+fn a_number_of_the_setting_is_claimed_since_the_first_time_also_when_the_machine_was_started_anew() {
+    let mut server = Cluster::with_idgen("");
+    let file = server.data().join("idgen_claim");
+    server.reconfigure("idgen.peers = 'host=/nowhere dbname=postgres'");
+    wait_until("the claim is kept", || file.exists());
+    let claim = std::fs::read_to_string(&file).unwrap();
+    server.stop(Mode::Fast);
+    server.reboot_machine();
+    server.start();
+    // It claims the number before the first id.
+    server.one::<i64>(NEXT);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), claim);
 }
 
 #[test]
@@ -219,7 +245,7 @@ fn a_member_role_can_do_what_members_do_and_nothing_else() {
         "SELECT idgen_accept_clock()",
         "SELECT idgen_authority.allow_member('shard')",
     ] {
-        let error = crate::harness::cluster::refusal(&mut shard, query);
+        let error = refusal(&mut shard, query);
         assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE, "{query}");
     }
     // And who is not allowed is refused, and says so.
@@ -245,12 +271,20 @@ fn who_keeps_the_book_needs_no_superuser_but_the_grant_of_its_functions() {
     for statement in [
         "SELECT idgen_authority.confirm_book()",
         "SELECT idgen_authority.reserve_machine(7, 'a laptop')",
+        "SELECT idgen_authority.reserve_machine(8, 'another')",
         "SELECT idgen_authority.unreserve_machine(7)",
         "SELECT idgen_authority.allow_member('shard')",
-        "SELECT idgen_authority.forbid_member('shard')",
+        "SELECT idgen_authority.allow_member('keeper')",
+        "SELECT idgen_authority.forbid_member('keeper')",
     ] {
         keeper.batch_execute(statement).unwrap_or_else(|error| panic!("{statement}: {error:?}"));
     }
+    assert!(authority.one::<bool>(
+        "SELECT array_agg(machine_id ORDER BY machine_id) FILTER (WHERE ends = 'infinity') = '{8}'
+            AND has_function_privilege('shard', 'idgen_authority.allocate(text, text, text, text, bigint)', 'EXECUTE')
+            AND NOT has_schema_privilege('keeper', 'idgen_authority', 'USAGE')
+        FROM idgen_authority.grants()"
+    ));
     let table = keeper.batch_execute("UPDATE idgen_authority.book SET machine = 8");
     assert_eq!(table.unwrap_err().code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
 }
@@ -548,7 +582,7 @@ fn whatever_a_member_does_after_its_question_it_holds_nothing_that_others_need()
     assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held"), 2);
     for nonsense in ["", "idgen1", "idgen1 1 2 3 4 5 6 7 steal 1", "idgen1 7 1 8 0 0 9 0 take 0"] {
         let query = format!("SELECT idgen_authority.grant_machine('', '{nonsense}', repeat('x', 100000))");
-        let error = crate::harness::cluster::refusal(&mut shard, &query);
+        let error = refusal(&mut shard, &query);
         assert_eq!(error.code(), &SqlState::INVALID_PARAMETER_VALUE, "{nonsense}: {error:?}");
     }
 }
@@ -571,6 +605,10 @@ fn a_machine_id_is_reserved_whatever_its_past_and_not_while_it_is_granted() {
         SqlState::INVALID_PARAMETER_VALUE,
         "0 to 1023",
     );
+    for call in ["reserve_machine(NULL)", "unreserve_machine(NULL)"] {
+        let error = refusal(&mut client, &format!("SELECT idgen_authority.{call}"));
+        assert!(*error.code() == SqlState::INVALID_PARAMETER_VALUE && error.message().contains("NULL"), "{error}");
+    }
     member.connect("postgres").batch_execute("SELECT idgen_release_machine()").unwrap();
     client
         .batch_execute(

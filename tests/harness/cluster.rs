@@ -193,7 +193,8 @@ impl Cluster {
             .arg("-k")
             .arg(&self.dir)
             .args(&self.options)
-            .env("LD_PRELOAD", root().join("wall_clock.so"))
+            .env("LD_PRELOAD", PRELOADED.map(|(name, _)| root().join(name).display().to_string()).join(":"))
+            .env("BOOT_ID_FILE", self.boot_id_file())
             .env("WALL_CLOCK_FILE", self.dir.join("wall_clock"))
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -210,6 +211,15 @@ impl Cluster {
         }
         self.postmaster = Some(Postmaster { _watched: watch(process.id(), self.longest_life), process });
         Ok(())
+    }
+
+    /// When the server starts next, the machine has been started anew.
+    pub fn reboot_machine(&self) {
+        fs::write(self.boot_id_file(), "another boot\n").unwrap();
+    }
+
+    fn boot_id_file(&self) -> PathBuf {
+        self.dir.join("boot_id")
     }
 
     /// The postmaster writes its state into the last line of its pid file.
@@ -506,17 +516,21 @@ pub fn root() -> &'static Path {
         shell.arg("-c").arg(REMOVE).arg(&root).stdin(Stdio::piped()).stdout(quiet()).stderr(quiet()).current_dir("/");
         // The end of the pipe closes when this process ends.
         std::mem::forget(shell.process_group(0).spawn().unwrap());
-        build_wall_clock(&root);
+        PRELOADED.iter().for_each(|(name, source)| build(&root.join(name), source));
         root
     })
 }
 
-fn build_wall_clock(root: &Path) {
+/// What each server is started with.
+const PRELOADED: [(&str, &[u8]); 2] =
+    [("wall_clock.so", include_bytes!("wall_clock.c")), ("boot_id.so", include_bytes!("boot_id.c"))];
+
+fn build(library: &Path, source: &[u8]) {
     let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O2", "-o"]).arg(root.join("wall_clock.so")).args(["-x", "c", "-", "-ldl"]);
+    compiler.args(["-shared", "-fPIC", "-O2", "-o"]).arg(library).args(["-x", "c", "-", "-ldl"]);
     let mut process = compiler.stdin(Stdio::piped()).spawn().expect("there is a C compiler");
-    process.stdin.take().unwrap().write_all(include_bytes!("wall_clock.c")).unwrap();
-    assert!(process.wait().unwrap().success(), "the wall clock was not built");
+    process.stdin.take().unwrap().write_all(source).unwrap();
+    assert!(process.wait().unwrap().success(), "{} was not built", library.display());
 }
 
 /// A data directory that no server ever ran on: copying it is ten times as fast as another initdb.
