@@ -4,10 +4,7 @@
 use crate::{
     mechanism::Micros,
     places::{Next, Place},
-    protocol::{
-        blocks::{Block, Blocks},
-        grants::Incarnation,
-    },
+    protocol::blocks::{Block, Blocks},
     settings,
     shmem::Shared,
 };
@@ -43,9 +40,6 @@ fn sizes() -> RangeInclusive<u64> {
     least..=least.max(settings::MAX_BLOCK.get() as u64)
 }
 
-/// All blocks live in shared memory, which a change of role wipes: here is always the same life.
-const ME: Incarnation = Incarnation { system: 0, timeline: 0, nonce: 0 };
-
 impl Leases {
     /// Looks which generators there are, and whose next block is used up.
     pub fn collect(&mut self, shared: &Shared, now: Micros) {
@@ -57,7 +51,7 @@ impl Leases {
         for (number, key, place) in leased {
             let lease = self.0.entry(number).or_insert_with(|| Lease {
                 key,
-                blocks: Blocks::new(ME, 0, &sizes()),
+                blocks: Blocks::new(&sizes()),
                 asked: false,
                 not_before: 0,
             });
@@ -94,7 +88,7 @@ impl Leases {
     pub fn answered(&mut self, shared: &Shared, ask: Ask, first: u64, limit: u64, now: Micros) -> bool {
         let Some(lease) = self.of(ask) else { return true };
         lease.asked = false;
-        let is_new = lease.blocks.accept(Block { first, count: limit.saturating_sub(first) }, ME);
+        let is_new = lease.blocks.accept(Block { first, count: limit.saturating_sub(first) });
         if is_new {
             shared.keep_leased(ask.generator, ask.key, Next { first, limit, record: 0, file: 0 });
         } else {

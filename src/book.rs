@@ -176,6 +176,7 @@ fn outcome(outcome: Result<Answer, Refusal>) -> String {
     match outcome {
         Ok(answer) => format!("answer {answer}"),
         Err(Refusal::Clock { ahead }) => format!("clock {ahead}"),
+        Err(Refusal::Ids { ahead }) => format!("ids {ahead}"),
         Err(Refusal::NoneFree { earliest: Micros::MAX }) => "full -1".into(),
         Err(Refusal::NoneFree { earliest }) => format!("full {earliest}"),
         Err(Refusal::Unsettled { left }) => format!("unsettled {left}"),
@@ -188,6 +189,7 @@ fn read_outcome(text: &str) -> Result<String, Error> {
     Err(match kind {
         "answer" => return Ok(rest.into()),
         "clock" => Error::MemberClock { ahead: number() },
+        "ids" => Error::MemberIds { ahead: number() },
         "full" => Error::NoMachineFree { after: Some(number()).filter(|after| *after >= 0) },
         "unsettled" => Error::BookUnsettled { left: number() },
         "late" => Error::BookTimeout,
@@ -319,6 +321,7 @@ fn answer(client: &mut SpiClient, shared: &Shared, asked: &[Asked]) -> Result<Ve
         own: u64::try_from(settings::MACHINE_ID.get()).ok(),
         length: settings::grant_length(),
         grace: if confirmed >= started(shared) { 0 } else { shared.started() + GRACE - machine_clock::boot() },
+        wall: machine_clock::both().wall,
         max_clock_offset: settings::max_clock_offset(),
     };
     let before = (book.settles, book.epoch);

@@ -44,6 +44,10 @@ pub enum Error {
     MemberClock {
         ahead: i64,
     },
+    /// A member's clock is right again, but its ids are so far ahead that no grant reaches them.
+    MemberIds {
+        ahead: Micros,
+    },
     /// All machine ids are in use; the first is free after so long, if ever.
     NoMachineFree {
         after: Option<Micros>,
@@ -255,6 +259,11 @@ impl Error {
                 )
                 .set_hint("Set the machine's clock, or raise idgen.max_clock_offset on the authority.")
             }
+            Error::MemberIds { ahead } => report(
+                ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("the server's ids are {} seconds ahead of the authority's clock", ahead / 1_000_000),
+            )
+            .set_hint("They come nearer by a tenth of the time that passes. Raise idgen.grant_length on the authority to more than that."),
             Error::NoMachineFree { after } => {
                 report(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "all machine ids are in use".into())
                     .set_detail(match after {

@@ -229,7 +229,7 @@ fn take_waiting(
                     let first = layout.stamp_at(now).max(last + 1);
                     count_once(&mut waited, &shared.horizon_waits);
                     reason = check_can_be_served(shared, layout, now, first)?;
-                    if reason.is_none() && order == Order::Strict && first >= layout.stamp_at(shared.strict_until()) {
+                    if reason.is_none() && order == Order::Strict && first >= layout.stamp_at(shared.lease().until) {
                         reason = Some(Error::NoLease);
                         // Once in a while: the worker wakes everybody each time that it is woken.
                         if now >= lease_wanted + LOOK {

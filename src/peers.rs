@@ -18,6 +18,7 @@ use crate::{
     protocol::{
         gossip::{self, Gossip, Now},
         grants::Incarnation,
+        lease,
         message::{Claim, Message},
     },
     settings,
@@ -115,7 +116,7 @@ impl Shared {
 
     /// When the first round of gossip is over at the latest, if it must be waited for.
     pub fn first_round(&self) -> Option<Micros> {
-        let until = self.strict_from() - crate::protocol::lease::WAIT + FIRST_ROUND;
+        let until = self.lease().from - lease::WAIT + FIRST_ROUND;
         let waits = !self.gossip.ready.load(Relaxed) && !settings::peers().is_empty() && machine_clock::boot() < until;
         waits.then_some(until)
     }

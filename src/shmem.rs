@@ -17,6 +17,7 @@ use crate::{
     member::MemberWords,
     peers::GossipWords,
     places::Place,
+    protocol::lease::Lease,
     settings,
     state::State,
     strict::Slot,
@@ -45,10 +46,9 @@ pub struct Shared {
     standbys: AtomicU64,
     /// See there.
     pub(crate) grant: GrantWords,
-    /// Until when strict ids are served here, on the effective clock: the lease that is in force. 0: none.
-    strict_until: AtomicI64,
-    /// When strict ids are served at the earliest, on the boot-time clock.
+    /// See [`Lease`], field for field.
     strict_from: AtomicI64,
+    strict_until: AtomicI64,
     /// Set by callers of a strict generator that found no lease; cleared by the worker.
     pub strict_wanted: AtomicBool,
     /// The floor of a generator that gets a place: see [`loan`].
@@ -235,8 +235,8 @@ impl Shared {
             own_streams_active: AtomicBool::new(false),
             standbys: AtomicU64::new(u64::MAX),
             grant: GrantWords::default(),
-            strict_until: AtomicI64::new(0),
             strict_from: AtomicI64::new(Micros::MAX),
+            strict_until: AtomicI64::new(0),
             strict_wanted: AtomicBool::new(false),
             attach_floor: AtomicI64::new(0),
             base: AtomicI64::new(0),
@@ -395,24 +395,15 @@ impl Shared {
         self.wake_worker();
     }
 
-    /// Until when strict ids are served here, on the effective clock.
-    pub fn strict_until(&self) -> Micros {
-        self.strict_until.load(Relaxed)
-    }
-
-    /// When strict ids are served at the earliest, on the boot-time clock.
-    pub fn strict_from(&self) -> Micros {
-        self.strict_from.load(Relaxed)
+    /// When strict ids are served here.
+    pub fn lease(&self) -> Lease {
+        Lease { from: self.strict_from.load(Relaxed), until: self.strict_until.load(Relaxed) }
     }
 
     /// Worker only.
-    pub fn serve_strict_from(&self, boot: Micros) {
-        self.strict_from.store(boot, Relaxed);
-    }
-
-    /// Worker only.
-    pub fn serve_strict_until(&self, until: Micros) {
-        self.strict_until.store(until, Relaxed);
+    pub fn set_lease(&self, lease: Lease) {
+        self.strict_from.store(lease.from, Relaxed);
+        self.strict_until.store(lease.until, Relaxed);
     }
 
     /// Worker only: the horizon is at `horizon`, durable and acknowledged.

@@ -16,7 +16,7 @@ use crate::{
         loan,
     },
     member, peers, process,
-    protocol::lease::{self, LEASE},
+    protocol::lease::Lease,
     register, settings,
     shmem::{self, Repair, Shared},
     state,
@@ -38,7 +38,7 @@ const STANDBY_LOOK: Micros = SECOND / 1000;
 const LONGEST_STANDBY_LOOK: Micros = SECOND / 20;
 
 /// How often it follows the clock while there is nothing to do. That writes nothing.
-const LOOK: Micros = SECOND;
+const LOOK: Micros = SECOND / 2;
 
 /// How often a worker that is missing is launched.
 const LAUNCH: Micros = SECOND;
@@ -235,12 +235,12 @@ fn renewal(shared: &Shared, active: bool) -> Renewal {
         return Renewal::Never;
     }
     let boot = machine_clock::boot();
-    if boot < shared.strict_from() {
-        return Renewal::At(shared.strict_from());
+    let (lease, clock) = (shared.lease(), shared.clock().at(boot));
+    if lease.from <= boot {
+        shared.strict_wanted.store(false, Ordering::Relaxed);
     }
-    shared.strict_wanted.store(false, Ordering::Relaxed);
-    let left = shared.strict_until() - shared.clock().at(boot);
-    if left < LEASE / 2 { Renewal::Now } else { Renewal::At(boot + left - LEASE / 2) }
+    let due = lease.due(boot, clock);
+    if due <= boot { Renewal::Now } else { Renewal::At(due) }
 }
 
 /// A number that is another one when ids were given out.
@@ -334,7 +334,7 @@ impl Server for Host {
 
     fn start_clock(&mut self, horizon: Micros) {
         let now = machine_clock::both();
-        self.shared.serve_strict_from(now.boot + lease::WAIT);
+        self.shared.set_lease(Lease::start(now.boot));
         let clock = Clock::start(now, horizon, settings::horizon_lead(), settings::max_clock_jump());
         self.shared.set_clock(clock);
     }
@@ -382,9 +382,9 @@ impl Server for Host {
     fn publish(&mut self, horizon: Micros) {
         let boot = machine_clock::boot();
         self.shared.set_horizon(horizon, boot);
-        if self.shared.strict_from() <= boot {
-            self.shared.serve_strict_until(lease::on_effective_clock(self.began));
-        }
+        let mut lease = self.shared.lease();
+        lease.acknowledged(boot, self.began);
+        self.shared.set_lease(lease);
     }
 
     fn open(&mut self, horizon: Micros, _all: usize) -> bool {
@@ -403,7 +403,7 @@ fn open_bounds(shared: &Shared, horizon: Micros) {
             _ if waits && layout.max_machine() != 0 => return,
             // All of its ids come from the authority.
             Order::Strict if !settings::is_authority() => return,
-            Order::Strict => horizon.min(shared.strict_until()),
+            Order::Strict => horizon.min(shared.lease().until),
             _ => horizon,
         };
         // Without a machine id that fits it stays closed, and its callers are told why.

@@ -9,7 +9,7 @@
 //! only up to a limit; downwards by at most a tenth of the time that passed, so that the effective clock never stands
 //! still or goes back, and no call ever waits for a clock.
 
-use super::{Micros, SECOND};
+use super::{Micros, SECOND, layout::SERVER};
 
 /// A wall clock this far past the horizon at a start is not believed.
 const MAX_AWAY: Micros = 366 * 86_400 * SECOND;
@@ -41,7 +41,9 @@ impl Reading {
 pub struct Clock {
     /// Effective clock less boot-time clock.
     pub offset: Micros,
-    /// The offset at the start or at the last acceptance: what a forward leap is measured from.
+    /// The offset at the start or at the last acceptance, or a lower one that was followed: what a forward leap is measured
+    /// from. Where the wall clock was not believed at the start, so much later that a leap may be as far as one would have been
+    /// then.
     pub base: Micros,
     /// How far the wall clock is ahead without being followed; 0 when it is followed.
     pub held: Micros,
@@ -56,16 +58,23 @@ pub struct Clock {
 impl Clock {
     /// The clock of a server that starts: the wall clock, if it can be where the effective clock stood when `horizon` was
     /// promised (0: never), whatever the lead was then; if it is before that, a lead before the horizon. A wall clock
-    /// over a year past the horizon is held as a leap would be, unless `max_jump` is negative.
+    /// over a year past the horizon is held as a leap would be, unless `max_jump` is negative. A wall clock that was not
+    /// believed, for one or the other or for being from before idgen, says nothing of how far it will be from the time once it
+    /// is set: where that lands is then believed as it would have been at the start.
     pub fn start(now: Reading, horizon: Micros, lead: Micros, max_jump: Micros) -> Clock {
         let stood = if horizon == 0 { now.wall } else { horizon - lead };
         let away = horizon != 0 && max_jump >= 0 && now.wall > horizon.saturating_add(MAX_AWAY);
         let before = horizon != 0 && now.wall <= horizon.saturating_sub(MAX_LEAD.max(lead));
         let effective = if away || before { stood } else { now.wall };
         let offset = effective - now.boot;
+        let base = match horizon {
+            0 if now.wall < SERVER.epoch() => Micros::MAX / 2,
+            _ if away || before => offset + (MAX_AWAY - max_jump).max(0),
+            _ => offset,
+        };
         Clock {
             offset,
-            base: offset,
+            base,
             held: if away { now.wall - effective } else { 0 },
             seen: now.boot,
             seen_offset: now.offset(),
@@ -84,7 +93,7 @@ impl Clock {
         if target <= self.offset {
             self.offset = target.max(self.offset - passed / 10);
         } else if max_jump < 0 || target <= self.base.saturating_add(max_jump) {
-            self.offset = target;
+            (self.offset, self.base) = (target, self.base.min(target));
         } else {
             // The two clocks are read one after the other: they never agree to the microsecond.
             self.held = Some(target - self.offset).filter(|held| *held > STEP).unwrap_or(0);
@@ -156,6 +165,22 @@ mod tests {
         let accepted = clock.accept(now);
         assert_eq!((accepted.at(7), accepted.held), (NOON + 10 * YEAR, 0));
         assert_eq!(Clock::start(now, NOON, LEAD, -1).at(7), NOON + 10 * YEAR, "-1 turns the limit off");
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_at_the_start_is_followed_once_it_is_set_right() {
+        for (wall, horizon, right) in [
+            (0, 0, NOON),
+            (0, NOON - 300 * DAY, NOON),
+            (NOON - 30 * DAY, NOON - 7 * DAY, NOON),
+            (NOON + 12 * YEAR, NOON - 7 * DAY, NOON),
+        ] {
+            let clock = Clock::start(at(0, wall), horizon, LEAD, DAY).follow(at(SECOND, wall + SECOND), DAY);
+            let set = clock.follow(at(2 * SECOND, right), DAY);
+            assert_eq!((set.at(2 * SECOND), set.held), (right, 0));
+            let leapt = set.follow(at(3 * SECOND, right + SECOND + 2 * DAY), DAY);
+            assert_eq!((leapt.at(3 * SECOND), leapt.held), (right + SECOND, 2 * DAY), "from then on as ever");
+        }
     }
 
     #[test]

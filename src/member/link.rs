@@ -230,7 +230,8 @@ impl Link {
             self.asked.push_back((Question::Block(ask), now));
         }
         if let Some(ask) = ask_grant {
-            let question = self.member.question(ask, self.shared.now(), book::random());
+            let wall = machine_clock::both().wall;
+            let question = self.member.question(ask, self.shared.now(), wall, book::random());
             connection.ask(
                 c"SELECT idgen_authority.grant_machine($1::text, $2::text, $3::text)",
                 &[cluster, number(question), host_name()],
@@ -350,7 +351,7 @@ impl Link {
             Question::Prepare => return Err(message),
             Question::Grant => {
                 self.grant_is_asked = false;
-                self.grant_at = now + SECOND;
+                self.grant_at = now + SECOND / 2;
             }
         }
         Ok(())

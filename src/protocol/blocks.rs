@@ -1,7 +1,7 @@
 //! Blocks of a dense counter, leased ahead from the authority for good: ids without a machine id. One block is in use
 //! while the next is already there, so that nobody waits at the edge of a block while the authority answers.
 
-use super::{Micros, SECOND, grants::Incarnation};
+use super::{Micros, SECOND};
 use std::ops::RangeInclusive;
 
 /// A block that is used up sooner than this is too small to outlast a stall of the authority.
@@ -17,40 +17,22 @@ pub struct Block {
     pub count: u64,
 }
 
-/// The blocks of one generator on one server.
+/// The blocks of one generator on one server, in one life of its shared memory: what was held before is a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocks {
-    me: Incarnation,
-    /// The last number ever accepted. To be kept on disk with the incarnation.
+    /// The last number accepted.
     highest: u64,
     /// How large the next block is to be.
     size: u64,
-    /// In use since then.
-    current: Option<(Block, Micros)>,
+    /// When the block in use was begun.
+    since: Option<Micros>,
     next: Option<Block>,
 }
 
 impl Blocks {
-    /// With nothing held, and no block at or below `highest` accepted.
-    pub fn new(me: Incarnation, highest: u64, sizes: &RangeInclusive<u64>) -> Blocks {
-        Blocks { me, highest, size: *sizes.start(), current: None, next: None }
-    }
-
-    pub fn highest(&self) -> u64 {
-        self.highest
-    }
-
-    /// The block in use.
-    pub fn current(&self) -> Option<Block> {
-        self.current.map(|(block, _)| block)
-    }
-
-    /// The server is now `me`. Another incarnation than before holds nothing: whose blocks it found, uses them.
-    /// Before the first number is given out.
-    pub fn become_incarnation(&mut self, me: Incarnation) {
-        if me != self.me {
-            (self.me, self.current, self.next) = (me, None, None);
-        }
+    /// With nothing held.
+    pub fn new(sizes: &RangeInclusive<u64>) -> Blocks {
+        Blocks { highest: 0, size: *sizes.start(), since: None, next: None }
     }
 
     /// How many numbers to ask the authority for, while there is no next block. An answer that never came is asked
@@ -59,11 +41,10 @@ impl Blocks {
         self.next.is_none().then_some(self.size)
     }
 
-    /// Takes an answer, made for `holder`, whenever it comes; whether it is used. Stale, repeated or not for this
-    /// incarnation, it is a gap.
-    pub fn accept(&mut self, block: Block, holder: Incarnation) -> bool {
+    /// Takes an answer, whenever it comes; whether it is used. Stale or repeated, it is a gap.
+    pub fn accept(&mut self, block: Block) -> bool {
         let last = block.first.saturating_add(block.count).saturating_sub(1);
-        if holder != self.me || block.first <= self.highest || last < block.first || self.next.is_some() {
+        if block.first <= self.highest || last < block.first || self.next.is_some() {
             return false;
         }
         (self.highest, self.next) = (last, Some(block));
@@ -74,7 +55,7 @@ impl Blocks {
     /// within `sizes`.
     pub fn advance(&mut self, now: Micros, sizes: &RangeInclusive<u64>) -> Option<Block> {
         let next = self.next.take()?;
-        if let Some((_, since)) = self.current {
+        if let Some(since) = self.since {
             self.size = match now.saturating_sub(since) {
                 ..SHORT => self.size.saturating_mul(2),
                 SHORT..=LONG => self.size,
@@ -82,7 +63,7 @@ impl Blocks {
             };
         }
         self.size = self.size.clamp(*sizes.start(), *sizes.end());
-        self.current = Some((next, now));
+        self.since = Some(now);
         Some(next)
     }
 }
@@ -92,7 +73,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ME: Incarnation = Incarnation { system: 7, timeline: 1, nonce: 3 };
     const SIZES: RangeInclusive<u64> = 100..=1000;
 
     fn block(first: u64, count: u64) -> Block {
@@ -101,21 +81,21 @@ mod tests {
 
     #[test]
     fn one_is_in_use_while_the_next_is_there() {
-        let mut blocks = Blocks::new(ME, 0, &SIZES);
+        let mut blocks = Blocks::new(&SIZES);
         assert_eq!((blocks.advance(0, &SIZES), blocks.want()), (None, Some(100)));
-        assert!(blocks.accept(block(1, 100), ME));
+        assert!(blocks.accept(block(1, 100)));
         assert_eq!(blocks.want(), None);
         assert_eq!(blocks.advance(0, &SIZES), Some(block(1, 100)));
         assert_eq!(blocks.want(), Some(100), "ahead of need");
-        assert_eq!((blocks.advance(1, &SIZES), blocks.current()), (None, Some(block(1, 100))));
+        assert_eq!(blocks.advance(1, &SIZES), None);
     }
 
     #[test]
     fn the_size_doubles_while_blocks_last_too_short_and_halves_while_too_long() {
-        let mut blocks = Blocks::new(ME, 0, &SIZES);
+        let mut blocks = Blocks::new(&SIZES);
         let (mut first, mut now) = (1, 0);
         let mut lasts = |lasting: Micros| {
-            assert!(blocks.accept(block(first, 1000), ME));
+            assert!(blocks.accept(block(first, 1000)));
             (first, now) = (first + 1000, now + lasting);
             blocks.advance(now, &SIZES);
             blocks.want().unwrap()
@@ -126,30 +106,15 @@ mod tests {
     }
 
     #[test]
-    fn stale_repeated_and_foreign_blocks_are_gaps() {
-        let mut blocks = Blocks::new(ME, 50, &SIZES);
-        assert!(!blocks.accept(block(50, 10), ME), "at or below the highest");
-        assert!(!blocks.accept(block(51, 0), ME), "empty");
-        assert!(!blocks.accept(block(u64::MAX, 2), ME), "beyond the end");
-        assert!(!blocks.accept(block(51, 10), Incarnation { timeline: 2, ..ME }), "not for this incarnation");
-        assert!(blocks.accept(block(51, 10), ME) && !blocks.accept(block(61, 10), ME), "one ahead");
+    fn stale_and_repeated_blocks_are_gaps() {
+        let mut blocks = Blocks::new(&SIZES);
+        assert!(blocks.accept(block(41, 10)) && blocks.advance(0, &SIZES).is_some());
+        assert!(!blocks.accept(block(50, 10)), "at or below the highest");
+        assert!(!blocks.accept(block(51, 0)), "empty");
+        assert!(!blocks.accept(block(u64::MAX, 2)), "beyond the end");
+        assert!(blocks.accept(block(51, 10)) && !blocks.accept(block(61, 10)), "one ahead");
         assert_eq!(blocks.advance(0, &SIZES), Some(block(51, 10)));
-        assert!(!blocks.accept(block(51, 10), ME), "repeated");
-    }
-
-    #[test]
-    fn a_role_change_drops_what_is_held() {
-        let mut blocks = Blocks::new(ME, 0, &SIZES);
-        blocks.accept(block(1, 10), ME);
-        blocks.advance(0, &SIZES);
-        blocks.accept(block(11, 10), ME);
-        let promoted = Incarnation { timeline: 2, ..ME };
-        blocks.become_incarnation(ME);
-        assert_eq!(blocks.want(), None);
-        blocks.become_incarnation(promoted);
-        assert_eq!((blocks.current(), blocks.advance(0, &SIZES)), (None, None));
-        assert!(!blocks.accept(block(31, 10), ME), "asked for by the old role");
-        assert!(blocks.accept(block(31, 10), promoted));
+        assert!(!blocks.accept(block(51, 10)), "repeated");
     }
 
     proptest! {
@@ -157,9 +122,9 @@ mod tests {
         fn no_number_is_used_twice_whatever_comes(
             answers in proptest::collection::vec((0u64..200, 0u64..20, any::<bool>()), 1..100),
         ) {
-            let (mut blocks, mut used) = (Blocks::new(ME, 0, &SIZES), 0);
+            let (mut blocks, mut used) = (Blocks::new(&SIZES), 0);
             for (now, (first, count, advances)) in answers.into_iter().enumerate() {
-                blocks.accept(block(first, count), ME);
+                blocks.accept(block(first, count));
                 if advances && let Some(block) = blocks.advance(now as i64, &SIZES) {
                     prop_assert!(block.first > used && block.count > 0);
                     used = block.first + block.count - 1;

@@ -54,15 +54,27 @@ pub struct Limits {
     pub length: Micros,
     /// How much of the [`GRACE`] is left.
     pub grace: Micros,
-    /// A member's clock further than this from the authority's is refused: it would burn the space.
+    /// The authority's wall clock. A member whose wall clock is further than this from it is refused: it would burn the space.
+    pub wall: Micros,
     pub max_clock_offset: Micros,
+}
+
+impl Limits {
+    /// The end of a grant of that `length` for a member whose effective clock shows `clock`; no grant ends later than what the
+    /// largest clock gets.
+    pub fn until(&self, clock: Micros, length: Micros, own: Micros) -> Micros {
+        let longest = own.min(self.wall).saturating_add(self.length).saturating_add(self.max_clock_offset);
+        clock.saturating_add(length).min(longest)
+    }
 }
 
 /// Why a question is not answered now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The member's clock is so far ahead of the authority's; negative: behind.
+    /// The member's wall clock is so far ahead of the authority's; negative: behind.
     Clock { ahead: Micros },
+    /// The wall clock is right, but the effective clock is so far ahead that no grant reaches it.
+    Ids { ahead: Micros },
     /// All numbers are in use; the first is free again at `earliest`, if nobody renews.
     NoneFree { earliest: Micros },
     /// Numbers may be in use that the book does not know of, for so long.
@@ -94,21 +106,31 @@ impl Book {
         random: u64,
         limits: &Limits,
     ) -> Result<Answer, Refusal> {
-        let Question { book, attempt, clock, ask, .. } = *question;
-        let ahead = clock.saturating_sub(own);
-        if !matches!(ask, Ask::Release { .. }) && ahead.saturating_abs() > limits.max_clock_offset {
-            return Err(Refusal::Clock { ahead });
+        let Question { book, attempt, clock, wall, ask, .. } = *question;
+        let is_release = matches!(ask, Ask::Release { .. });
+        let off = wall.saturating_sub(limits.wall);
+        if !is_release && off.saturating_abs() > limits.max_clock_offset {
+            return Err(Refusal::Clock { ahead: off });
         }
         if book == self.id {
             self.put_back(question, role, own, limits);
+        }
+        // Who was ahead and is right again goes on above the ids that it has given.
+        let ahead = clock.saturating_sub(own.min(limits.wall));
+        if !is_release && ahead > limits.length.max(limits.max_clock_offset) {
+            return Err(Refusal::Ids { ahead });
         }
         let row = match ask {
             Ask::Take { .. } => Some(self.take(question, role, own, random, limits)?),
             Ask::Renew { machine, epoch, .. } | Ask::Release { machine, epoch, .. } => {
                 let known = self.row(machine).filter(|row| row.epoch == epoch).copied();
-                // What has ended may have been granted to another, which this book may not know of.
+                // What has ended may have been granted to another, which this book may not know of; also by the clock of another
+                // authority, which is no further from this one's than twice what each may be from the member's.
                 let left = limits.grace.max(self.settles.saturating_sub(own));
-                if left > 0 && matches!(ask, Ask::Renew { .. }) && known.is_some_and(|row| row.open && row.until <= own)
+                let ended = own.saturating_add(limits.max_clock_offset.saturating_mul(2));
+                if left > 0
+                    && matches!(ask, Ask::Renew { .. })
+                    && known.is_some_and(|row| row.open && row.until <= ended)
                 {
                     return Err(Refusal::Unsettled { left });
                 }
@@ -165,7 +187,7 @@ impl Book {
             role,
             epoch: self.highest_epoch() + 1,
             from: until(&machine),
-            until: clock.saturating_add(limits.length.min(FIRST)),
+            until: limits.until(clock, limits.length.min(FIRST), own),
             open: true,
             taken: own,
             seen: own,
@@ -193,7 +215,7 @@ impl Book {
         let highest = self.highest_epoch();
         self.epoch = highest.max(epoch.min(highest.saturating_add(MAX_SKIP)));
         // No grant is longer than this, unless it was made so since.
-        let longest = own.saturating_add(limits.length).saturating_add(limits.max_clock_offset);
+        let longest = limits.until(Micros::MAX, 0, own);
         self.settles = self.settles.max(longest);
         let Ask::Renew { machine, from, until, .. } = question.ask else { return };
         let free = self.row(machine).is_none_or(|row| row.until <= from || same(&row));
@@ -234,7 +256,7 @@ fn change(row: Row, question: &Question, own: Micros, random: u64, limits: &Limi
         }
         Ask::Renew { .. } => {
             let length = limits.length.min(FIRST.max(own.saturating_sub(row.taken)));
-            Some(Row { until: row.until.max(clock.saturating_add(length)), seen: own, ..row })
+            Some(Row { until: row.until.max(limits.until(clock, length, own)), seen: own, ..row })
         }
         _ => Some(row),
     }
@@ -250,7 +272,7 @@ mod tests {
     const NOON: Micros = 1_800_000_000 * SECOND;
 
     fn limits() -> Limits {
-        Limits { machines: 0..=3, own: Some(0), length: DAY, grace: 0, max_clock_offset: 10 * SECOND }
+        Limits { machines: 0..=3, own: Some(0), length: DAY, grace: 0, wall: NOON, max_clock_offset: 10 * SECOND }
     }
 
     fn book() -> Book {
@@ -274,8 +296,9 @@ mod tests {
         clock: Micros,
         limits: &Limits,
     ) -> Result<Change, Refusal> {
-        let question = member.question(ask, clock, random());
-        let answer = book.answer(&question, 1, clock, random(), limits)?;
+        let question = member.question(ask, clock, clock, random());
+        let limits = Limits { wall: clock, ..limits.clone() };
+        let answer = book.answer(&question, 1, clock, random(), &limits)?;
         Ok(member.accept(&answer, clock))
     }
 
@@ -316,7 +339,7 @@ mod tests {
         let mut book = book();
         take(&mut book, &mut server(1), NOON);
         for (clock, own, machine) in [(0, -1, 2), (-1, 0, 3), (0, 0, 1)] {
-            let question = server(9).question(Ask::Take { epoch: 0 }, NOON + FIRST + clock, random());
+            let question = server(9).question(Ask::Take { epoch: 0 }, NOON + FIRST + clock, NOON, random());
             let answer = book.answer(&question, 1, NOON + FIRST + own, random(), &limits()).unwrap();
             assert!(matches!(answer.said, Said::Open { machine: granted, .. } if granted == machine), "{answer:?}");
         }
@@ -337,22 +360,22 @@ mod tests {
     #[test]
     fn a_question_whose_answer_was_lost_is_answered_again_to_who_asked_it_and_to_nobody_else() {
         let (mut book, mut member) = (book(), server(1));
-        let question = member.question(Ask::Take { epoch: 0 }, NOON, random());
+        let question = member.question(Ask::Take { epoch: 0 }, NOON, NOON, random());
         let first = book.answer(&question, 1, NOON, random(), &limits()).unwrap();
-        let again = member.question(Ask::Take { epoch: 0 }, NOON + SECOND, random());
+        let again = member.question(Ask::Take { epoch: 0 }, NOON + SECOND, NOON + SECOND, random());
         assert_eq!(book.answer(&again, 1, NOON + SECOND, random(), &limits()), Ok(first));
         assert_eq!(member.accept(&first, NOON), Change::Taken);
         let renewal = member.held.unwrap().renewal();
         // A copy of its disk asks first, and it is the copy that goes on.
         let mut copy = member.clone();
-        let question = copy.question(renewal, NOON, random());
+        let question = copy.question(renewal, NOON, NOON, random());
         let lost = book.answer(&question, 1, NOON, random(), &limits()).unwrap();
         assert_eq!(renew(&mut book, &mut member, NOON), Change::Dropped);
         assert_eq!(book.answer(&question, 1, NOON, random(), &limits()), Ok(lost));
         assert_eq!(copy.accept(&lost, NOON), Change::Renewed);
         assert_eq!(copy.accept(&lost, NOON), Change::Nothing, "an answer that comes twice");
         assert_eq!(renew(&mut book, &mut copy, NOON), Change::Renewed);
-        let other_role = copy.question(renewal, NOON, random());
+        let other_role = copy.question(renewal, NOON, NOON, random());
         assert_eq!(book.answer(&other_role, 2, NOON, random(), &limits()).unwrap().said, Said::NotHeld);
         let guess = Question { attempt: 0, token: 0, ..question };
         assert_eq!(book.answer(&guess, 1, NOON, random(), &limits()).unwrap().said, Said::NotHeld);
@@ -392,17 +415,32 @@ mod tests {
         let renewal = member.held.unwrap().renewal();
         for away in [-11 * SECOND, 11 * SECOND, Micros::MAX - NOON] {
             for ask in [Ask::Take { epoch: 0 }, renewal] {
-                let question = server(1).question(ask, NOON + away, random());
+                let question = server(1).question(ask, NOON, NOON + away, random());
                 let refused = Err(Refusal::Clock { ahead: away });
                 assert_eq!(book.answer(&question, 1, NOON, random(), &limits()), refused);
             }
         }
+        let question = server(1).question(renewal, NOON + DAY + 1, NOON, random());
+        let refused = Err(Refusal::Ids { ahead: DAY + 1 });
+        assert_eq!(book.answer(&question, 1, NOON, random(), &limits()), refused);
         let (until, mut other) = (book.rows[0].until, member.clone());
         other.released = Some((1, 1, Micros::MAX));
         other.held = None;
         let release = other.ask(NOON).unwrap();
         ask(&mut book, &mut other, release, NOON);
         assert_eq!((book.rows[0].until, book.rows[0].open), (until, false));
+    }
+
+    #[test]
+    fn a_member_that_was_ahead_goes_on_above_its_ids_and_no_further_than_any_other() {
+        let (mut book, mut member) = (book(), server(1));
+        let limits = limits();
+        for (ahead, until) in [(DAY / 2, NOON + DAY / 2 + FIRST), (DAY, NOON + DAY + limits.max_clock_offset)] {
+            let question = member.question(member.ask(NOON + ahead).unwrap(), NOON + ahead, NOON, random());
+            let answer = book.answer(&question, 1, NOON, random(), &limits).unwrap();
+            member.accept(&answer, NOON + ahead);
+            assert_eq!(member.held.unwrap().until, until);
+        }
     }
 
     #[test]
@@ -519,7 +557,8 @@ mod tests {
                         continue;
                     }
                 };
-                let question = member.question(ask, now + off, random());
+                let question = member.question(ask, now + off, now, random());
+                let limits = Limits { wall: now, ..limits.clone() };
                 let Ok(answer) = book.answer(&question, 1, now, random(), &limits) else { continue };
                 if off % 3 != 0 {
                     member.accept(&answer, now + off);

@@ -67,8 +67,9 @@ pub struct Question {
     pub book: u64,
     pub token: u64,
     pub attempt: u64,
-    /// The member's effective clock.
+    /// The member's effective clock, which may be ahead of its wall clock after that was.
     pub clock: Micros,
+    pub wall: Micros,
     pub ask: Ask,
 }
 
@@ -144,12 +145,12 @@ impl Member {
     }
 
     /// The question that is open from now on. `attempt` is a random number, which one that is not answered yet keeps.
-    pub fn question(&mut self, ask: Ask, clock: Micros, attempt: u64) -> Question {
+    pub fn question(&mut self, ask: Ask, clock: Micros, wall: Micros, attempt: u64) -> Question {
         if self.attempt == 0 {
             self.attempt = attempt.max(1);
         }
         let Member { me: holder, book, token, attempt, .. } = *self;
-        Question { holder, book, token, attempt, clock, ask }
+        Question { holder, book, token, attempt, clock, wall, ask }
     }
 
     /// Takes note of an answer, whenever it comes.
@@ -219,8 +220,8 @@ impl Grant {
 
 impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Question { holder: Incarnation { system, timeline, nonce }, book, token, attempt, clock, ask } = self;
-        write!(f, "idgen1 {system} {timeline} {nonce} {book} {token} {attempt} {clock} ")?;
+        let Question { holder: Incarnation { system, timeline, nonce }, book, token, attempt, clock, wall, ask } = self;
+        write!(f, "idgen1 {system} {timeline} {nonce} {book} {token} {attempt} {clock} {wall} ")?;
         match ask {
             Ask::Take { epoch } => write!(f, "take {epoch}"),
             Ask::Renew { machine, epoch, from, until } => write!(f, "renew {machine} {epoch} {from} {until}"),
@@ -245,6 +246,7 @@ impl FromStr for Question {
             token: words.number("token")?,
             attempt: words.number("attempt")?,
             clock: words.number("clock")?,
+            wall: words.number("wall clock")?,
             ask: match words.word("kind of question")? {
                 "take" => Ask::Take { epoch: words.number("epoch")? },
                 "renew" => Ask::Renew {
@@ -318,7 +320,7 @@ mod tests {
     /// The answer to what the member asks next.
     fn answer(member: &mut Member, said: Said) -> Answer {
         let ask = member.ask(NOON).unwrap_or(Ask::Take { epoch: 0 });
-        Answer { book: 9, attempt: member.question(ask, NOON, 5).attempt, said }
+        Answer { book: 9, attempt: member.question(ask, NOON, NOON, 5).attempt, said }
     }
 
     fn open(until: Micros) -> Said {
@@ -384,6 +386,7 @@ mod tests {
                 token: n.4,
                 attempt: n.0,
                 clock: n.5,
+                wall: n.6,
                 ask: match kind {
                     0 => Ask::Take { epoch },
                     1 => Ask::Renew { machine, epoch, from, until },

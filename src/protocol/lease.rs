@@ -1,5 +1,5 @@
 //! The lease under which an authority gives strict ids: it never serves while another, promoted in its place, does.
-//! All times are of its own boot-time clock. Uniqueness does not rest on it, only the order.
+//! Uniqueness does not rest on it, only the order.
 //!
 //! A standby that was promoted has acknowledged every move that the old authority's lease rests on before its recovery
 //! ended, so the old one stops serving at most a [`LEASE`] later; and any two clocks within 10 % of the true rate agree
@@ -7,25 +7,19 @@
 
 use super::{Micros, SECOND};
 
-/// How long an acknowledged move of the horizon lets an authority serve, from just before the move.
+/// How long an acknowledged move of the horizon lets an authority serve at most, from just before the move.
 pub const LEASE: Micros = 2 * SECOND;
 
 /// How long after the end of recovery an authority serves nothing: a lease on the slowest clock, seen by the fastest,
 /// 1.1 / 0.9 of it.
 pub const WAIT: Micros = if cfg!(feature = "no_lease") { 0 } else { 2_450_000 };
 
-/// Until when a move that began at `began` lets an authority serve, both on its effective clock. That goes back by at
-/// most a tenth of the time that passes: where it shows this, at most a [`LEASE`] has passed.
-pub const fn on_effective_clock(began: Micros) -> Micros {
-    if cfg!(feature = "no_lease") { began + 3600 * SECOND } else { began + LEASE / 10 * 9 }
-}
-
 /// When an authority serves strict ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
-    /// Not before this.
+    /// Not before this, on the boot-time clock.
     pub from: Micros,
-    /// Not at this or after it.
+    /// Only ids from before this, on the effective clock; 0: none.
     pub until: Micros,
 }
 
@@ -35,20 +29,21 @@ impl Lease {
         Lease { from: boot.saturating_add(WAIT), until: 0 }
     }
 
-    /// After the synchronous standby acknowledged a move; `began` was read before the move's record was written.
-    /// Without a synchronous standby what is flushed counts as acknowledged: the next failover is not covered.
-    pub fn acknowledged(&mut self, began: Micros) {
-        self.until = self.until.max(began.saturating_add(LEASE));
+    /// After the synchronous standby acknowledged a move: `boot` is now, and `began` what the effective clock showed before
+    /// the move's record was written. That clock goes back by at most a tenth of the time that passes: before it shows nine
+    /// tenths of a [`LEASE`] more, at most a lease has passed. Without a synchronous standby what is flushed counts as
+    /// acknowledged: the next failover is not covered.
+    pub fn acknowledged(&mut self, boot: Micros, began: Micros) {
+        if self.from <= boot {
+            let length = if cfg!(feature = "no_lease") { 3600 * SECOND } else { LEASE / 10 * 9 };
+            self.until = self.until.max(began.saturating_add(length));
+        }
     }
 
-    /// Whether it may allocate. `boot` is read after the request arrived.
-    pub fn serves(&self, boot: Micros) -> bool {
-        self.from <= boot && boot < self.until
-    }
-
-    /// Whether it is time for another move, so that serving does not pause.
-    pub fn is_due(&self, boot: Micros) -> bool {
-        self.until.saturating_sub(boot) < LEASE / 2
+    /// When, on the boot-time clock, it is time for another move so that serving begins or does not pause. `clock` is the
+    /// effective clock at `boot`.
+    pub fn due(&self, boot: Micros, clock: Micros) -> Micros {
+        if boot < self.from { self.from } else { boot + (self.until - clock).max(0) - LEASE / 2 }
     }
 }
 
@@ -57,32 +52,36 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NOON: Micros = 1_800_000_000 * SECOND;
+
     #[test]
-    fn it_serves_from_the_wait_after_recovery_to_a_lease_after_the_last_move_began() {
+    fn it_serves_from_the_wait_after_recovery_to_nine_tenths_of_a_lease_after_the_last_move_began() {
         let mut lease = Lease::start(SECOND);
-        assert!(!lease.serves(SECOND + WAIT), "no move was acknowledged");
-        lease.acknowledged(2 * SECOND);
-        lease.acknowledged(SECOND);
-        assert!(!lease.serves(SECOND + WAIT - 1) && lease.serves(SECOND + WAIT));
-        assert!(lease.serves(4 * SECOND - 1) && !lease.serves(4 * SECOND));
-        assert!(!lease.is_due(3 * SECOND) && lease.is_due(3 * SECOND + 1));
+        lease.acknowledged(SECOND + WAIT - 1, NOON);
+        assert_eq!((lease.until, lease.due(SECOND + WAIT - 1, NOON)), (0, SECOND + WAIT), "too early");
+        lease.acknowledged(SECOND + WAIT, NOON + SECOND);
+        lease.acknowledged(SECOND + WAIT, NOON);
+        assert_eq!(lease.until, NOON + SECOND + 1_800_000);
+        let boot = 5 * SECOND;
+        assert_eq!(lease.due(boot, NOON + SECOND), boot + 800_000);
+        assert_eq!(lease.due(boot, NOON + 10 * SECOND), boot - SECOND, "long ago");
     }
 
     proptest! {
-        /// True time 0 is when the promoted one's recovery ends. Clocks run at 0.9 to 1.1 of it.
+        /// True time 0 is when the promoted one's recovery ends. Boot-time clocks run at 0.9 to 1.1 of it, and the effective
+        /// clock of the old authority at 0.9 of its own or faster.
         #[test]
         fn the_old_authority_and_the_promoted_one_never_serve_at_once(
-            old_rate in 0.9f64..1.1, new_rate in 0.9f64..1.1,
-            old_at in 0i64..1000 * SECOND, new_at in 0i64..1000 * SECOND,
-            before in 0i64..10 * SECOND, at in 0i64..10 * SECOND,
+            old_rate in 0.9f64..1.1, new_rate in 0.9f64..1.1, slewed in 0.9f64..2.0,
+            new_at in 0i64..1000 * SECOND, before in 0i64..10 * SECOND, at in 0i64..10 * SECOND,
         ) {
-            let old_clock = |time: Micros| old_at + (time as f64 * old_rate) as Micros;
+            let old_clock = |time: Micros| NOON + (time as f64 * old_rate * slewed) as Micros;
             let new_clock = |time: Micros| new_at + (time as f64 * new_rate) as Micros;
-            let mut old = Lease { from: 0, until: 0 };
-            old.acknowledged(old_clock(-before));
+            let mut old = Lease::default();
+            old.acknowledged(0, old_clock(-before));
             let mut new = Lease::start(new_clock(0));
-            new.acknowledged(new_clock(at));
-            prop_assert!(!(old.serves(old_clock(at)) && new.serves(new_clock(at))));
+            new.acknowledged(new_clock(at), NOON);
+            prop_assert!(old_clock(at) >= old.until || new.until == 0);
         }
     }
 }

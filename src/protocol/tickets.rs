@@ -3,7 +3,7 @@
 //! ```text
 //! caller --wait--> waiting --next--> in flight, as tickets of one request --answered--> served
 //!                     ^                  |
-//!                     +------------------+ refused, too few stamps, or the connection was lost
+//!                     +------------------+ too few stamps, or the connection was lost
 //! ```
 //!
 //! An answer was made after its request was sent, so after the calls of the tickets in it began. That is what order
@@ -132,13 +132,6 @@ impl Tickets {
         self.again(flight);
     }
 
-    /// The authority refused a request for now: its tickets are asked for again.
-    pub fn refused(&mut self, number: u64) {
-        if let Some(flight) = self.land(number) {
-            self.again(flight);
-        }
-    }
-
     /// The authority refused a request for good: `deliver` tells its callers.
     pub fn failed(&mut self, number: u64, mut deliver: impl FnMut(Ticket)) {
         if let Some(mut flight) = self.land(number) {
@@ -225,9 +218,7 @@ mod tests {
         tickets.wait(0, ticket(9, 2));
         assert_eq!(answer(&mut tickets, 1, run(10, 3), 1), [(0, 10, 2), (1, 12, 1)]);
         assert_eq!(tickets.next(1), Some(Request { number: 2, generator: 0, want: 4 }));
-        tickets.refused(2);
-        tickets.next(2).unwrap();
-        assert_eq!(answer(&mut tickets, 3, run(20, 4), 3), [(2, 20, 2), (9, 22, 2)]);
+        assert_eq!(answer(&mut tickets, 2, run(20, 4), 3), [(2, 20, 2), (9, 22, 2)]);
     }
 
     #[test]
@@ -304,7 +295,6 @@ mod tests {
                         delivered_to = highest;
                     }
                     7 if pick == 0 => tickets.lost(),
-                    7 if pick == 1 => tickets.refused(tickets.number),
                     _ => (),
                 }
             }

@@ -361,6 +361,50 @@ fn a_server_of_another_cluster_or_with_a_clock_far_away_is_refused() {
 }
 
 #[test]
+fn a_member_whose_clock_was_ahead_has_ids_again_within_a_second_of_its_being_right() {
+    use crate::harness::clock::HOUR;
+    let mut authority = authority("idgen.max_clock_jump = 2d");
+    let mut member = member(&authority, "");
+    let mut client = member.connect("postgres");
+    client.batch_execute("SET idgen.wait_timeout = '200ms'").unwrap();
+    assert_eq!(machine(&member), 1);
+    let back = |client: &mut Client| {
+        let right = std::time::Instant::now();
+        wait_until("there are ids again", || client.query_one(NEXT, &[]).is_ok());
+        assert!(right.elapsed() < std::time::Duration::from_millis(1300), "{:?}", right.elapsed());
+    };
+    // Ids go up to the end of the grant of ten minutes, and no further.
+    member.clock.set(20 * HOUR);
+    wait_until("the grant has ended", || client.query_one(NEXT, &[]).is_err());
+    let why =
+        |server: &Cluster| server.one::<Option<String>>("SELECT error FROM idgen_authority()").unwrap_or_default();
+    wait_until("it is told why", || why(&member).contains("ahead of that of the authority"));
+    member.clock.set(0);
+    back(&mut client);
+    // Behind, as before the time is known; a leap of the authority's clock; and both.
+    member.stop(Mode::Fast);
+    member.clock.set(-50 * HOUR);
+    member.start();
+    let mut client = member.connect("postgres");
+    client.batch_execute("SET idgen.wait_timeout = '200ms'").unwrap();
+    wait_until("it is told why", || why(&member).contains("behind that of the authority"));
+    member.clock.set(0);
+    back(&mut client);
+    authority.clock.set(20 * HOUR);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    authority.clock.set(0);
+    let third = Cluster::with_idgen(&member_of(&authority));
+    assert_eq!(machine(&third), 2);
+    authority.stop(Mode::Fast);
+    authority.clock.set(-50 * HOUR);
+    authority.start();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    authority.clock.set(0);
+    back(&mut client);
+    assert_eq!(machine(&member), 1);
+}
+
+#[test]
 fn a_counter_with_machine_bits_wants_a_number_of_the_setting() {
     let authority = authority("");
     let member = member(&authority, "");
@@ -512,7 +556,7 @@ fn an_authority_that_was_set_back_learns_from_its_members_what_they_hold_and_giv
 
 #[test]
 fn an_authority_that_was_restarted_waits_for_its_members_before_it_grants_and_renews_meanwhile() {
-    let mut authority = authority("idgen.grant_length = 3s");
+    let mut authority = authority("idgen.grant_length = 3s\nidgen.max_clock_offset = 300ms");
     let first = member(&authority, "");
     assert_eq!(machine(&first), 1);
     authority.stop(Mode::Fast);
@@ -555,7 +599,7 @@ fn whatever_a_member_does_after_its_question_it_holds_nothing_that_others_need()
         .unwrap();
     let mut shard = authority.connection("postgres").user("shard").connect(postgres::NoTls).unwrap();
     let now: i64 = authority.one("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
-    let question = format!("SELECT idgen_authority.grant_machine('', 'idgen1 7 1 8 0 0 9 {now} take 0', 'x')");
+    let question = format!("SELECT idgen_authority.grant_machine('', 'idgen1 7 1 8 0 0 9 {now} {now} take 0', 'x')");
     let mut open = shard.transaction().unwrap();
     let answer: String = open.query_one(&question, &[]).unwrap().get(0);
     assert!(answer.contains("open 1 "), "{answer}");
@@ -575,12 +619,12 @@ fn whatever_a_member_does_after_its_question_it_holds_nothing_that_others_need()
         format!("release 2 {epoch} {now}"),
         format!("renew 2 {epoch} 0 {}", i64::MAX),
     ] {
-        let query = format!("SELECT idgen_authority.grant_machine('', 'idgen1 {who} {now} {ask}', 'x')");
+        let query = format!("SELECT idgen_authority.grant_machine('', 'idgen1 {who} {now} {now} {ask}', 'x')");
         let answer: String = shard.query_one(&query, &[]).unwrap().get(0);
         assert!(answer.ends_with(" none"), "{ask}: {answer}");
     }
     assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held"), 2);
-    for nonsense in ["", "idgen1", "idgen1 1 2 3 4 5 6 7 steal 1", "idgen1 7 1 8 0 0 9 0 take 0"] {
+    for nonsense in ["", "idgen1", "idgen1 1 2 3 4 5 6 7 8 steal 1", "idgen1 7 1 8 0 0 9 0 0 take 0"] {
         let query = format!("SELECT idgen_authority.grant_machine('', '{nonsense}', repeat('x', 100000))");
         let error = refusal(&mut shard, &query);
         assert_eq!(error.code(), &SqlState::INVALID_PARAMETER_VALUE, "{nonsense}: {error:?}");

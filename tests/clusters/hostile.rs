@@ -244,7 +244,8 @@ fn nothing_of_the_schema_that_it_is_installed_into_is_called() {
         mallory.batch_execute("ALTER DATABASE theirs SET search_path = evil, pg_catalog").unwrap();
         superuser.batch_execute("SELECT idgen_authority.confirm_book()").unwrap();
         let now: i64 = one(&mut mallory, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
-        let question = format!("SELECT idgen_authority.grant_machine('', 'idgen1 7 1 8 0 0 9 {now} take 0', 'x')");
+        let question =
+            format!("SELECT idgen_authority.grant_machine('', 'idgen1 7 1 8 0 0 9 {now} {now} take 0', 'x')");
         assert!(one::<String>(&mut mallory, &question).contains(" open "));
         mallory.batch_execute("ALTER DATABASE theirs RESET search_path").unwrap();
         mallory.batch_execute(THINGS).unwrap();

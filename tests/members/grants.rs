@@ -165,7 +165,7 @@ impl Hostile {
                     _ => format!("release {machine} {epoch} {}", pick(i64::MAX)),
                 };
                 let question =
-                    format!("idgen1 {} 1 {} {} {} {} {now} {ask}", pick(3), pick(3), pick(3), pick(3), pick(3));
+                    format!("idgen1 {} 1 {} {} {} {} {now} {now} {ask}", pick(3), pick(3), pick(3), pick(3), pick(3));
                 // In a transaction that stays open, as a session does that wants to be in the way.
                 asked += usize::from(
                     client

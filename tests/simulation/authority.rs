@@ -122,8 +122,9 @@ impl World {
         let durable = self.durable(place);
         let node = &mut self.nodes[place];
         for (_, began, target) in node.moves.extract_if(.., |(count, ..)| *count <= durable) {
-            node.lease.acknowledged(began);
+            node.lease.acknowledged(node.machine.boot(self.time), began);
             node.machine.limit = node.machine.limit.max(target);
+            node.machine.open(AUTHORITY, node.lease.until);
         }
         let ready: Vec<_> = node.answers.extract_if(.., |(count, _)| *count <= durable).collect();
         for (_, packet) in ready {
@@ -177,9 +178,10 @@ impl World {
         let early = self.plan.fault == Some(Fault::AnswerBeforeStandby);
         let (count, answer) = match packet.body {
             Body::Ask(question) => {
-                let limits = Limits { grace: node.grants_from - now.boot, ..self.limits.clone() };
+                let clock = node.machine.effective(time);
+                let limits = Limits { grace: node.grants_from - now.boot, wall: now.wall, ..self.limits.clone() };
                 let mut book = node.book.clone();
-                let answer = book.answer(&question, 0, now.wall, self.random.random(), &limits);
+                let answer = book.answer(&question, 0, clock, self.random.random(), &limits);
                 let mut records: Vec<Record> = book
                     .rows
                     .iter()
@@ -196,21 +198,18 @@ impl World {
                 let Ok(answer) = answer else { return };
                 (count, reply(Body::Granted(answer, question.holder)))
             }
-            Body::WantBlock(want, holder) => {
+            Body::WantBlock(want) => {
                 let first = node.block + 1;
                 let count = self.append(place, Record::Block(first + want - 1));
-                (count, reply(Body::Block(Block { first, count: want }, holder)))
+                (count, reply(Body::Block(Block { first, count: want })))
             }
-            Body::Strict(request) if node.lease.serves(now.boot) => {
-                match node.machine.take(time, request.want.min(5)) {
-                    Some(run) => {
-                        self.span(AUTHORITY, (packet.to, 0), run.first, run.first + run.count - 1);
-                        (0, reply(Body::Run(request.number, run)))
-                    }
-                    None => (0, reply(Body::Refused(request.number))),
+            Body::Strict(request) => match node.machine.take(time, request.want.min(5)) {
+                Some(run) => {
+                    self.span(AUTHORITY, (packet.to, 0), run.first, run.first + run.count - 1);
+                    (0, reply(Body::Run(request.number, run)))
                 }
-            }
-            Body::Strict(request) => (0, reply(Body::Refused(request.number))),
+                None => (0, reply(Body::Refused)),
+            },
             _ => return,
         };
         let count = if early { 0 } else { count };
@@ -226,9 +225,9 @@ impl World {
             let wait = node.paused - time;
             return self.after(wait, Event::Node(place, life));
         }
-        let began = node.machine.boot(time);
         let target = node.machine.follow(time);
-        if node.moves.is_empty() && (target.is_some() || node.lease.is_due(began)) {
+        let (boot, began) = (node.machine.boot(time), node.machine.effective(time));
+        if node.moves.is_empty() && (target.is_some() || node.lease.due(boot, began) <= boot) {
             let target = target.unwrap_or(node.machine.horizon);
             let count = self.append(place, Record::Horizon(target));
             self.nodes[place].moves.push((count, began, target));
@@ -250,6 +249,46 @@ impl World {
     }
 
     // What may happen.
+
+    /// A machine that has run before, or not, boots before its clock is set, leaps or pauses, and is set right.
+    fn misset(&mut self, place: usize) {
+        const DAY: Micros = 86_400 * SECOND;
+        let ran = self.random.random_ratio(2, 3);
+        let before = [0, 7200 * SECOND, 7 * DAY, 300 * DAY][self.random.random_range(0..4)];
+        let far = self.random.random_range(-20 * 3600 * SECOND..20 * 3600 * SECOND);
+        let boots = match self.random.random_range(0..6) {
+            0 => -NOON,
+            1 => far,
+            2 if ran => -before - 2 * 3600 * SECOND - far.abs(),
+            3 if ran => 12 * 365 * DAY,
+            _ => 0,
+        };
+        if ran {
+            self.machine(place).horizon = NOON - before + LEAD;
+        }
+        self.set_clock(place, true, boots);
+        let mut at = self.random.random_range(0..4 * SECOND);
+        self.after(at, Event::Clock(place, true, 0));
+        at += self.random.random_range(0..2 * SECOND);
+        let (runs, off) = [(true, far), (false, 0), (true, 0)][self.random.random_range(0..3)];
+        self.after(at, Event::Clock(place, runs, off));
+        at += self.random.random_range(0..3 * SECOND);
+        self.after(at, Event::Clock(place, true, 0));
+        self.right = self.right.max(at);
+    }
+
+    fn machine(&mut self, place: usize) -> &mut Machine {
+        if place < NODES { &mut self.servers[place].machine } else { &mut self.nodes[place - NODES].machine }
+    }
+
+    fn set_clock(&mut self, place: usize, runs: bool, off: Micros) {
+        let time = self.time;
+        let machine = self.machine(place);
+        let boot = machine.boot(time);
+        machine.fast = if runs { 0 } else { -1_000_000 };
+        machine.zero += boot - machine.boot(time);
+        machine.wall = NOON + time + off - boot;
+    }
 
     fn chaos(&mut self) {
         let servers = self.servers.len();
@@ -316,7 +355,6 @@ impl World {
         if server.up {
             (server.up, server.fresh) = (false, false);
             server.life += 1;
-            server.blocks = Blocks::new(server.gossip.me.by, server.blocks.highest(), &(BLOCK..=8 * BLOCK));
             let (life, wait) = (server.life, self.random.random_range(0..2 * SECOND));
             self.after(wait, Event::Start(place, life));
         }
@@ -325,8 +363,9 @@ impl World {
     fn release(&mut self, place: usize) {
         let server = &mut self.servers[place];
         if let Some(held) = server.member.held.filter(|_| server.up) {
-            server.machine.limit = 0;
-            let reached = tick_end(server.machine.last);
+            server.machine.words.close();
+            server.machine.words.leave_tick(&SERVER);
+            let reached = server.machine.reach();
             server.machine.raise(self.time, reached);
             server.member.release(reached);
             let reached = server.member.released.map_or(0, |(.., reached)| reached);

@@ -1,10 +1,17 @@
 // One simulated world: servers, an authority with its standby, a network that does anything, and what they promise.
-// Everything follows from the seed. Servers and authority are the protocols; what src/worker.rs and the authority's SQL
-// functions do around them is written down here a second time.
+// Everything follows from the seed. Servers and authority are the mechanism and the protocols; the calls that the workers and
+// the authority's SQL functions make around them are written down here a second time.
 //
 // Included once for the protocols as they stand and once for each mutant.
 
 use super::{Fault, Plan};
+use mechanism::{
+    allocator::Words,
+    clock::{Clock, Reading},
+    horizon::Position,
+    layout::SERVER,
+    loan,
+};
 use protocol::{
     Micros, SECOND,
     blocks::{Block, Blocks},
@@ -22,6 +29,8 @@ const NOON: Micros = 1_800_000_000 * SECOND;
 const LEAD: Micros = 4 * SECOND;
 const BORROW: Micros = SECOND;
 const OFFSET: Micros = 10 * SECOND;
+/// The same for members of the authority, whose grants are short here.
+const NEAR: Micros = SECOND;
 const BLOCK: u64 = 20;
 
 /// Nodes of the authority have addresses from here on.
@@ -30,41 +39,35 @@ const NODES: usize = 1 << 20;
 /// The machine id of the authority's strict ids.
 const AUTHORITY: u64 = 0;
 
-/// Of a layout with ticks of a millisecond.
-fn stamp_at(at: Micros) -> u64 {
-    (at.max(0) as u64 / 1000) << 12
-}
+/// idgen.max_clock_jump.
+const JUMP: Micros = 86_400 * SECOND;
 
-fn tick_start(stamp: u64) -> Micros {
-    (stamp >> 12) as Micros * 1000
-}
+/// How long after a clock was set right ids must be given again, and how long a worker sleeps that has nothing to do.
+const BACK: Micros = SECOND;
+const LOOK: Micros = SECOND / 2;
 
-fn tick_end(stamp: u64) -> Micros {
-    tick_start(stamp) + 1000
-}
-
-/// The first edge of a tick at or after `at`.
-fn edge(at: Micros) -> Micros {
-    (at + 999) / 1000 * 1000
-}
-
-/// The clocks of a machine, the effective clock, and the words of a generator.
-#[derive(Clone, Default)]
+/// The clocks of a machine, and the server on it.
+#[derive(Default)]
 struct Machine {
     /// Boot-time clock at true time 0, and parts in a million by which it is fast.
     zero: Micros,
     fast: Micros,
     /// Wall clock less boot-time clock.
     wall: Micros,
-    offset: Micros,
-    /// A line with nine tenths of the slope of time, at boot-time clock 0.
-    floor: Micros,
-    /// On disk.
+    clock: Clock,
+    words: Words,
+    started: Micros,
+    /// The horizon, on disk.
     horizon: Micros,
-    last: u64,
-    /// Up to where ids are permitted: horizon and grant.
+    /// Up to where ids are permitted: by the horizon, of a primary once its standbys have it.
     limit: Micros,
-    followed: Micros,
+}
+
+/// A copy is another server, which has to start.
+impl Clone for Machine {
+    fn clone(&self) -> Self {
+        Machine { words: Words::default(), ..*self }
+    }
 }
 
 impl Machine {
@@ -72,52 +75,63 @@ impl Machine {
         self.zero + time + time * self.fast / 1_000_000
     }
 
-    fn now(&self, time: Micros) -> Now {
+    fn reading(&self, time: Micros) -> Reading {
         let boot = self.boot(time);
-        Now { boot, wall: boot + self.wall, reach: tick_end(self.last) }
+        Reading { boot, wall: boot + self.wall }
     }
 
-    fn clock(&self, time: Micros) -> Micros {
-        self.boot(time) + self.offset
+    fn now(&self, time: Micros) -> Now {
+        let Reading { boot, wall } = self.reading(time);
+        Now { boot, wall, reach: self.reach() }
+    }
+
+    /// The end of the tick of the last id.
+    fn reach(&self) -> Micros {
+        SERVER.tick_end(self.words.last())
+    }
+
+    fn effective(&self, time: Micros) -> Micros {
+        self.clock.at(self.boot(time))
     }
 
     /// Shared memory begins anew; the horizon is what is known.
     fn start(&mut self, time: Micros) {
         let boot = self.boot(time);
-        let stood = if self.horizon == 0 { self.wall } else { self.horizon - LEAD - boot };
-        self.offset = self.wall.max(stood);
-        (self.floor, self.limit, self.followed) = (self.horizon - boot + boot / 10, 0, boot);
-        self.last = stamp_at(edge(self.horizon)).max(1) - 1;
+        self.clock = Clock::start(self.reading(time), self.horizon, LEAD, JUMP);
+        (self.words, self.limit, self.started) = (Words::default(), 0, boot);
+        let floor = loan::at_start(self.horizon, self.clock.at(boot), LEAD, BORROW);
+        self.words.raise_floor(loan::floor(floor, boot));
+        self.words.raise(SERVER.stamp_at(self.horizon).saturating_sub(1));
     }
 
     /// Follows the wall clock; where the horizon moves to, if it is due.
     fn follow(&mut self, time: Micros) -> Option<Micros> {
-        let boot = self.boot(time);
-        let slowest = self.offset - (boot - self.followed) / 10;
-        self.floor = self.floor.max(self.offset + boot / 10);
-        self.offset = if self.wall > self.offset { self.wall } else { self.wall.max(slowest) };
-        self.followed = boot;
-        let target = (boot + self.offset + LEAD).max(tick_end(self.last) + LEAD / 8);
-        (self.horizon < target - LEAD / 2).then_some(target.max(self.horizon))
+        let (boot, before) = (self.boot(time), self.clock);
+        self.clock = before.follow(self.reading(time), JUMP);
+        if self.clock.offset < before.offset {
+            self.words.raise_floor(loan::floor(before.at(boot), boot));
+        }
+        let (clock, reach) = (self.clock.at(boot), SERVER.tick_end(self.words.last() + 1));
+        let position = Position { clock, reach, horizon: self.horizon, lead: LEAD, up: boot - self.started };
+        position.is_due().then(|| position.target())
     }
 
+    /// No id is given below `reach`, which is nobody's loan.
     fn raise(&mut self, time: Micros, reach: Micros) {
-        let boot = self.boot(time);
-        self.last = self.last.max(stamp_at(edge(reach)).max(1) - 1);
-        self.floor = self.floor.max(reach - boot + boot / 10);
+        self.words.raise_floor(loan::floor(reach, self.boot(time)));
+        self.words.raise(SERVER.stamp_at(reach).saturating_sub(1));
+    }
+
+    /// Permits the ids of `machine` from before `until`, as far as the horizon does.
+    fn open(&self, machine: u64, until: Micros) {
+        self.words.open(&SERVER, SERVER.stamp_at(self.limit.min(until)), machine);
     }
 
     fn take(&mut self, time: Micros, want: u64) -> Option<Run> {
-        let now = self.clock(time);
-        let first = stamp_at(now).max(self.last + 1);
-        let latest = now.max(self.floor + self.boot(time) - self.boot(time) / 10) + BORROW;
-        let limit = stamp_at(self.limit);
-        if first >= limit || tick_start(first) > latest {
-            return None;
-        }
-        let count = want.min(limit - first);
-        self.last = first + count - 1;
-        Some(Run { first, count, machine: 0 })
+        let (now, boot) = (self.effective(time), self.boot(time));
+        let latest = loan::latest(now, self.words.floor(), boot, BORROW);
+        let run = self.words.take(&SERVER, now, latest, want).ok()?;
+        Some(Run { first: run.first, count: run.count, machine: run.machine })
     }
 }
 
@@ -154,6 +168,8 @@ struct Server {
     known: bool,
     answered: Micros,
     blocks: Blocks,
+    /// The one in use.
+    block: Option<Block>,
     used: u64,
     counted: u64,
     asked_block: Micros,
@@ -207,9 +223,9 @@ enum Body {
     Granted(Answer, Incarnation),
     Strict(Request),
     Run(u64, Run),
-    Refused(u64),
-    WantBlock(u64, Incarnation),
-    Block(Block, Incarnation),
+    Refused,
+    WantBlock(u64),
+    Block(Block),
     Question(Message, Micros),
     Answer(Message, Micros),
 }
@@ -234,6 +250,8 @@ enum Event {
     Promote(usize, u32),
     Attach(usize, u32),
     Start(usize, u32),
+    /// Whether the clocks of a server's or node's machine run from now on, and how far from the time its wall clock is set.
+    Clock(usize, bool, Micros),
     Chaos,
 }
 
@@ -296,6 +314,8 @@ pub struct World {
     lag: Micros,
     settings: Settings,
     // What the checks know.
+    /// When the last clock is set right.
+    right: Micros,
     spans: HashMap<u64, Vec<Span>>,
     granted: HashMap<u64, Vec<Granted>>,
     /// An authority was set back to an earlier time: what is not a grant may repeat.
@@ -323,7 +343,7 @@ pub struct Counts {
 impl World {
     pub fn new(plan: Plan) -> World {
         let mut random = SmallRng::seed_from_u64(plan.seed);
-        let calm = plan.calm;
+        let calm = plan.calm || plan.clocks;
         let mut world = World {
             time: 0,
             events: BinaryHeap::new(),
@@ -333,20 +353,22 @@ impl World {
             limits: Limits {
                 machines: 0..=plan.servers as u64 + 3,
                 own: Some(AUTHORITY),
-                length: random.random_range(2..8) * SECOND,
+                length: if plan.clocks { JUMP } else { random.random_range(2..8) * SECOND },
                 grace: 0,
-                max_clock_offset: OFFSET,
+                wall: 0,
+                max_clock_offset: NEAR,
             },
             named: if plan.fault == Some(Fault::UnsafeNames) { 2 } else { random.random_range(1..=3) },
             needed: 0,
-            by_hand: calm || random.random_ratio(1, 5),
+            by_hand: plan.calm || random.random_ratio(1, 5),
             loss: if calm { 0.0 } else { [0.0, 0.01, 0.1][random.random_range(0..3)] },
             slow: if calm { 0.0 } else { [0.0, 0.02, 0.2][random.random_range(0..3)] },
             drags: random.random_ratio(1, 3),
             lag: [5000, 300_000][random.random_range(0..2)],
             hours: !calm && random.random_ratio(1, 4),
-            restores: !calm && (plan.fault == Some(Fault::NoGrace) || random.random_ratio(1, 4)),
+            restores: !calm && (plan.set_back || random.random_ratio(1, 4)),
             settings: Settings { interval: plan.interval, max_clock_offset: OFFSET },
+            right: 0,
             spans: HashMap::new(),
             granted: HashMap::new(),
             set_back: false,
@@ -365,6 +387,10 @@ impl World {
         // The fleet is new: nobody has anything to show.
         world.nodes[0].grants_from = 0;
         world.attach(0);
+        if plan.clocks {
+            (0..plan.servers).for_each(|place| world.misset(place));
+            world.misset(NODES);
+        }
         if !calm {
             world.after(SECOND, Event::Chaos);
         }
@@ -426,6 +452,7 @@ impl World {
             Event::Acknowledge(from, to, count) => self.acknowledge(from, to, count),
             Event::Promote(node, life) if self.nodes[node].life == life => self.promote(node),
             Event::Attach(node, life) if self.is_primary(node, life) => self.attach(node),
+            Event::Clock(place, runs, off) => self.set_clock(place, runs, off),
             Event::Chaos => self.chaos(),
             _ => (),
         }
@@ -504,7 +531,8 @@ impl World {
             node: 0,
             known: true,
             answered: 0,
-            blocks: Blocks::new(me, 0, &(BLOCK..=8 * BLOCK)),
+            blocks: Blocks::new(&(BLOCK..=8 * BLOCK)),
+            block: None,
             used: 0,
             counted: 0,
             asked_block: 0,
@@ -535,7 +563,8 @@ impl World {
         server.peers.clear();
         server.member = Member::start(me.by, Some(Member { attempt: 0, ..server.member.clone() }));
         server.known = false;
-        server.blocks.become_incarnation(me.by);
+        server.blocks = Blocks::new(&(BLOCK..=8 * BLOCK));
+        server.block = None;
         server.tickets = Tickets2::default();
         for caller in &mut server.callers {
             (caller.generation, caller.waits) = (caller.generation + 1, false);
@@ -553,12 +582,12 @@ impl World {
         let (by_hand, life) = (self.by_hand, self.servers[place].life);
         let server = &mut self.servers[place];
         if let Some(target) = server.machine.follow(time) {
-            server.machine.horizon = target;
+            (server.machine.horizon, server.machine.limit) = (target, target);
         }
         open(server, by_hand);
-        let clock = server.machine.clock(time);
+        let clock = server.machine.effective(time);
         let unknown = server.member.held.filter(|_| !server.known).map(|held| held.renewal());
-        let (ask, node) = (server.member.ask(clock).or(unknown), server.node);
+        let (ask, node, wall) = (server.member.ask(clock).or(unknown), server.node, server.machine.now(time).wall);
         if server.tickets.0.len().1 > 0 && time - server.answered > SECOND {
             server.tickets.0.lost();
             server.answered = time;
@@ -566,7 +595,7 @@ impl World {
         }
         if let Some(ask) = ask.filter(|_| !by_hand) {
             let attempt = self.random.random();
-            let question = self.servers[place].member.question(ask, clock, attempt);
+            let question = self.servers[place].member.question(ask, clock, wall, attempt);
             self.servers[place].known = true;
             self.send(place, NODES + node, life, Body::Ask(question));
             if self.random.random_ratio(1, 8) {
@@ -580,7 +609,7 @@ impl World {
             self.servers[place].next_round = time + self.settings.interval;
             self.gossip(place);
         }
-        let wait = self.settings.interval.min(SECOND / 4);
+        let wait = if self.plan.clocks { LOOK } else { self.settings.interval.min(SECOND / 4) };
         self.after(wait, Event::Work(place, life));
     }
 
@@ -626,16 +655,22 @@ impl World {
         let (machine, from) = match server.member.held {
             Some(held) => (held.machine, held.from as u64),
             None if by_hand => (claim.machine, 0),
-            None => return,
+            None => (AUTHORITY, 0),
         };
-        let Some(run) = server.machine.take(time, want) else { return };
+        let Some(run) = server.machine.take(time, want) else {
+            let waits = time < server.started + 2 * BACK || time < self.right + BACK + 4 * self.plan.delay;
+            return self.claim(!self.plan.clocks || waits, || format!("server {place} has no id"));
+        };
         let end = run.first + run.count - 1;
         let before = std::mem::replace(&mut server.given, end);
         server.history.push((time, end));
         let inside = by_hand
-            || server.member.held.is_some_and(|held| held.from <= tick_start(run.first) && tick_end(end) <= held.until);
-        let ahead = tick_start(end) - NOON - time;
-        let right = server.healthy && self.plan.length < 3600 * SECOND;
+            || server
+                .member
+                .held
+                .is_some_and(|held| held.from <= SERVER.tick_start(run.first) && SERVER.tick_end(end) <= held.until);
+        let ahead = SERVER.tick_start(end) - NOON - time;
+        let right = server.healthy && !self.plan.clocks;
         self.counts.ids += run.count;
         self.claim(run.first > before, || format!("server {place} gave {} after {before}", run.first));
         self.claim(inside, || format!("server {place} gave {} outside its grant of {machine}", run.first));
@@ -669,7 +704,8 @@ impl World {
 
     /// The bounds that the view states hold: all that others gave before is below what this server gives now.
     fn check_order(&mut self, place: usize) {
-        if self.random.random_range(0..8) > 0 {
+        // An age says nothing where clocks stand still.
+        if self.plan.clocks || self.random.random_range(0..8) > 0 {
             return;
         }
         let server = &self.servers[place];
@@ -692,8 +728,8 @@ impl World {
     /// A right clock is never dragged, whatever the stamps.
     fn check_clock(&mut self, place: usize) {
         let server = &self.servers[place];
-        let ahead = server.machine.clock(self.time) - NOON - self.time;
-        let right = !(server.healthy && server.fresh) || ahead <= SECOND;
+        let ahead = server.machine.effective(self.time) - NOON - self.time;
+        let right = self.plan.clocks || !(server.healthy && server.fresh) || ahead <= SECOND;
         self.claim(right, || format!("the clock of server {place} was dragged {ahead} us ahead"));
     }
 
@@ -724,7 +760,7 @@ impl World {
         if let Some(reach) = server.gossip.hear(message, asked, now) {
             server.machine.raise(time, reach);
             if fault == Some(Fault::KeepDrag) {
-                server.machine.offset = server.machine.offset.max(reach - now.boot);
+                server.machine.clock.offset = server.machine.clock.offset.max(reach - now.boot);
             }
         }
     }
@@ -738,7 +774,7 @@ impl World {
         self.counts.messages += 1;
         self.counts.gossip += u64::from(matches!(packet.body, Body::Question(..) | Body::Answer(..)));
         let server = &mut self.servers[place];
-        let clock = server.machine.clock(time);
+        let clock = server.machine.effective(time);
         match packet.body {
             Body::Question(message, asked) => {
                 self.hear_gossip(place, &message, None);
@@ -753,6 +789,8 @@ impl World {
             Body::Granted(answer, _) => {
                 let change = server.member.accept(&answer, clock);
                 if let (Change::Taken, Some(held)) = (change, server.member.held) {
+                    server.machine.words.close();
+                    server.machine.words.leave_tick(&SERVER);
                     server.machine.raise(time, held.from);
                     let wall = server.machine.now(time).wall;
                     server.gossip.me =
@@ -782,13 +820,14 @@ impl World {
                 });
                 self.pump(place);
             }
-            Body::Refused(number) => {
+            Body::Refused => {
                 server.answered = time;
-                server.tickets.0.refused(number);
+                // The connection is given up, with all that was asked on it.
+                server.tickets.0.lost();
                 self.reconnect(place);
             }
-            Body::Block(block, holder) => {
-                server.blocks.accept(block, holder);
+            Body::Block(block) => {
+                server.blocks.accept(block);
             }
             _ => (),
         }
@@ -824,25 +863,25 @@ impl World {
         let server = &mut self.servers[place];
         let Some(want) = server.blocks.want().filter(|_| time - server.asked_block >= SECOND / 2) else { return };
         server.asked_block = time;
-        let (node, life, me) = (server.node, server.life, server.gossip.me.by);
-        self.send(place, NODES + node, life, Body::WantBlock(want, me));
+        let (node, life) = (server.node, server.life);
+        self.send(place, NODES + node, life, Body::WantBlock(want));
     }
 
     fn use_block(&mut self, place: usize) {
         let time = self.time;
         let count = self.random.random_range(1..=BLOCK / 2);
         let server = &mut self.servers[place];
-        if server.blocks.current().is_none_or(|block| server.used + count > block.count) {
-            let Some(_) = server.blocks.advance(time, &(BLOCK..=8 * BLOCK)) else { return };
-            server.used = 0;
+        if server.block.is_none_or(|block| server.used + count > block.count) {
+            let Some(next) = server.blocks.advance(time, &(BLOCK..=8 * BLOCK)) else { return };
+            (server.block, server.used) = (Some(next), 0);
         }
-        let Some(block) = server.blocks.current() else { return };
+        let Some(block) = server.block else { return };
         server.used += count;
         let first = block.first + server.used - count;
         let before = std::mem::replace(&mut server.counted, first + count - 1);
         let owner = *self.block_of.entry(block.first).or_insert(place);
         self.counts.blocks += 1;
-        self.claim(first > before, || format!("server {place} counted {first} after {before}"));
+        self.claim(self.set_back || first > before, || format!("server {place} counted {first} after {before}"));
         self.claim(self.set_back || owner == place, || {
             format!("servers {owner} and {place} both used the block at {}", block.first)
         });
@@ -851,7 +890,10 @@ impl World {
 }
 
 /// The worker's fold of horizon and grant.
-fn open(server: &mut Server, by_hand: bool) {
-    let until = if by_hand { Micros::MAX } else { server.member.held.map_or(0, |held| held.until) };
-    server.machine.limit = server.machine.horizon.min(until);
+fn open(server: &Server, by_hand: bool) {
+    match server.member.held {
+        _ if by_hand => server.machine.open(server.gossip.me.machine, Micros::MAX),
+        Some(held) => server.machine.open(held.machine, held.until),
+        None => server.machine.words.close(),
+    }
 }
