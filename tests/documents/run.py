@@ -4,11 +4,12 @@
     SETTINGS="idgen.authority_database = 'many-servers'" tests/temporary_server.sh tests/documents/run.py [PAGE ...]
 
 The blocks of a page run one after the other, in a database of its own that has the extension; one that begins with CREATE
-EXTENSION, in a new database without. What a page takes for granted is made by PAGE.sql in this folder.
+EXTENSION, in a new database without. What a page takes for granted is made by PAGE.sql in this folder, and programs in PAGE.
 
     sql     by psql, until the first error
     sh      by bash, in the top folder, until the first error
     conf    each line by ALTER SYSTEM: there is such a setting, and it can have the value
+    yaml    the command of a container, [bash, -c, '...'], in the pod shard-3
     text    not at all: a picture; or, right below SQL, what that printed
 
 Besides, every function, setting and test of idgen that a page names exists.
@@ -23,8 +24,8 @@ import textwrap
 
 HERE = pathlib.Path(__file__).parent
 TOP = HERE.parents[1]
-# In tests/orms and tests/clients, and what docs/orms.md says is not tested.
-ELSEWHERE = {"python", "js", "rust", "ruby", "prisma", "go", "java", "ini"}
+# In tests/orms and tests/clients, and what docs/orms.md and docs/kubernetes.md say is not tested.
+ELSEWHERE = {"python", "js", "rust", "ruby", "prisma", "go", "java", "ini", "hcl"}
 
 # Page and first line of each block that is not run, and why.
 NOT_RUN = {
@@ -36,6 +37,14 @@ NOT_RUN = {
         "needs pg_cron",
     ("docs/migration.md", "SELECT partman.create_parent('public.events', 'id', 'native', (86400000::bigint << 22)::text,"):
         "needs pg_partman",
+    ("docs/kubernetes.md", "pgbackrest --stanza=main --pg1-path=/srv/copy --archive-mode=off restore     # off: it is not to archive into its origin's repository"):
+        "needs pgBackRest",
+    ("docs/kubernetes.md", "barman recover main latest /srv/copy"):
+        "needs barman",
+    ("docs/kubernetes.md", "pg_ctl -D /srv/copy stop      # not restart, which starts it with the last options again"):
+        "the copy of the blocks above",
+    ("docs/kubernetes.md", "pg_ctl -D /srv/green stop"):
+        "another machine, and PostgreSQL 17 or newer",
     ("docs/runbook.md", "pg_ctl -D /srv/clone -o '-c idgen.machine_id=-1' start"):
         "another machine; errors::a_copy_that_is_started_without_a_number_gives_no_id_until_it_has_one_of_its_own does it",
     ("docs/runbook.md", "pg_basebackup -D /srv/clone -h origin -c fast"):
@@ -57,8 +66,9 @@ def psql(database, sql, name="<stdin>"):
 def bash(database, text):
     """What bash printed if it fails."""
     environment = os.environ | {
-        "PATH": f"{os.environ['PG_BINDIR']}:{os.environ['PATH']}",
+        "PATH": f"{HERE / database}:{os.environ['PG_BINDIR']}:{os.environ['PATH']}",
         "PGDATABASE": database,
+        "HOSTNAME": "shard-3",
         "SETTINGS": "",
     }
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], cwd=TOP, env=environment, text=True,
@@ -97,6 +107,9 @@ def faults_of_blocks(page, text, name):
         if first in left_out:
             left_out.remove(first)
             continue
+        if language == "yaml":
+            commands = re.findall(r"command: (.*)", lines)
+            language, lines = "sh", "\n".join(command.removeprefix("[bash, -c, '").removesuffix("']") for command in commands)
         if language not in ("sql", "sh", "conf"):
             if language not in ELSEWHERE | {"text"}:
                 yield f"{page}:{line}: nobody knows how to run {language or 'a block without a language'}"
