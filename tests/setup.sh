@@ -2,7 +2,7 @@
 # Gives this machine the PostgreSQL versions that idgen is built and tested with.
 #
 #   tests/setup.sh [VERSION ...]    sets up 15, 16, 17 or 18; without argument one version: the system's own, else 18. With
-#                                   versions also what else the tests have servers work with: HAProxy, pgbouncer, Patroni, etcd, Rails, Go
+#                                   versions also what else the tests have servers work with: HAProxy, pgbouncer, Patroni, etcd, Prometheus, Rails, Go
 #   tests/setup.sh --list           prints the versions that can be had here, and changes nothing
 #
 # Each version becomes a private tree under $IDGEN_HOME (/var/cache/idgen as root, else ~/.cache/idgen), so that idgen
@@ -70,7 +70,7 @@ unpack_deb() { # PACKAGE FOLDER
 # Unpacks packages, and what they depend on and this machine has not installed. Fails if there is nothing to unpack.
 unpack_with_dependencies() { # FOLDER PACKAGE ...
     local to=$1 packages
-    if [ ! -e "$to/packages" ]; then
+    if [ ! -e "$to/packages" ] || [ "$(cat "$to/wanted" 2>/dev/null)" != "${*:2}" ]; then
         packages=$(apt-get install -s --no-install-recommends "${@:2}" 2>/dev/null | sed -n 's/^Inst \([^ ]*\) (.*/\1/p' | xargs) || return 1
         [ -n "$packages" ] || return 1
         say "unpacking $packages"
@@ -78,13 +78,14 @@ unpack_with_dependencies() { # FOLDER PACKAGE ...
         # shellcheck disable=SC2086
         (cd "$to/debs" && apt-get download -qq $packages && for deb in *.deb; do dpkg -x "$deb" ..; done) >/dev/null 2>&1 || return 1
         rm -r "$to/debs"
+        echo "${*:2}" >"$to/wanted"
         echo "$packages" >"$to/packages"
     fi
 }
 
 # What the tests in tests/services, tests/orms and tests/clients need; what cannot be had is skipped there.
 unpack_helpers() {
-    if unpack_with_dependencies "$home/services" haproxy pgbouncer patroni etcd-server; then
+    if unpack_with_dependencies "$home/services" haproxy pgbouncer patroni etcd-server prometheus prometheus-postgres-exporter; then
         echo "export IDGEN_SERVICES=$home/services" >>"$home/env"
     fi
     unpack_with_dependencies "$home/ruby" ruby-activerecord ruby-pg ruby-minitest || true

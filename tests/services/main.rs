@@ -1,5 +1,5 @@
-//! What stands between idgen and its clients in the field: balancers, poolers, failover managers, with the configuration
-//! files of `examples/`, at addresses of this machine only.
+//! What stands between idgen and its clients in the field: balancers, poolers, failover managers; and Prometheus, which watches
+//! it: with the configuration files of `examples/`, at addresses of this machine only.
 //!
 //! A test whose programs are not here says so, and passes: `tests/setup.sh` brings them where that is possible.
 
@@ -12,6 +12,7 @@ mod client;
 mod daemon;
 mod failover;
 mod load_balancing;
+mod monitoring;
 
 use harness::checker::Rules;
 
