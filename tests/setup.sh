@@ -90,6 +90,7 @@ unpack_helpers() {
     fi
     unpack_with_dependencies "$home/ruby" ruby-activerecord ruby-pg ruby-minitest || true
     unpack_with_dependencies "$home/go" golang-go golang-golang-x-crypto-dev || true
+    [ -d "$home/grafana" ] || (install_pypi 'grafana-foundation-sdk==1769699998!10.1.0' "$home/grafana") || true
 }
 
 # Without pip, root installs it; anyone else can still run the copy of it that Debian keeps for other packages.

@@ -41,9 +41,8 @@ GRAPHS = {
     "Clock and horizon": [
         ("Clock ahead", "How far ids are ahead of the wall clock.", "s",
          [("idgen_clock_ahead_seconds{HERE}", "{{instance}}")]),
-        ("Clock held", "How far the wall clock leapt ahead without being followed; and its steps.", "s",
-         [("idgen_clock_held_seconds{HERE}", "{{instance}} held"),
-          ("idgen_clock_steps_total{HERE}", "{{instance}} steps")]),
+        ("Clock held", "How far the wall clock leapt ahead without being followed.", "s",
+         [("idgen_clock_held_seconds{HERE}", "{{instance}}")]),
         ("Horizon", "How far the durable horizon is ahead of the clock of the ids; the clock runs past it while no id is given.", "s",
          [("clamp_min(idgen_horizon_ahead_seconds{HERE}, 0)", "{{instance}}")]),
         ("Moves of the horizon a second", "Each is a small record of WAL and a flush.", "ops",

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Where Debian's packages were unpacked, if they are not installed: `tests/setup.sh` says it.
-fn unpacked() -> Option<PathBuf> {
+pub fn unpacked() -> Option<PathBuf> {
     std::env::var_os("IDGEN_SERVICES").map(|folder| Path::new(&folder).join("usr"))
 }
 
@@ -21,7 +21,7 @@ fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// A command of a program of any package, run by the servers' user.
-fn command(name: &str) -> Option<Command> {
+pub fn command(name: &str) -> Option<Command> {
     let mut command = program(find(name)?.to_str()?);
     if let Some(usr) = unpacked() {
         let libraries = fs::read_dir(usr.join("lib")).into_iter().flatten().flatten().map(|entry| entry.path());

@@ -1,6 +1,6 @@
 //! Prometheus over servers that break: each alert of `examples/monitoring/` fires, and clears.
 
-use crate::daemon::{Daemon, Network, all_here, directory, write};
+use crate::daemon::{Daemon, Network, all_here, command, directory, unpacked, write};
 use crate::harness::clock::{HOUR, SECOND};
 use crate::harness::cluster::{Cluster, IDGEN, Mode, program, run};
 use crate::harness::history::History;
@@ -11,6 +11,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The hosts of the example: its exporters are beside these servers.
@@ -255,10 +256,6 @@ fn each_alert_fires_when_what_it_is_about_breaks_and_clears_when_that_is_repaire
         watch.has_data("count(idgen_server_info) == 4 and count(idgen_machine_ids_used) == 3")
     });
     watch.clears();
-    if std::env::var_os("MONITORING_HOLD").is_some() {
-        eprintln!("http://{}", watch.address);
-        std::thread::sleep(Duration::from_secs(250));
-    }
 
     // The standby is away, and back as another one.
     standby.stop(Mode::Fast);
@@ -355,4 +352,53 @@ fn each_alert_fires_when_what_it_is_about_breaks_and_clears_when_that_is_repaire
     load.finish();
     assert_eq!(watch.seen, alerts(), "alerts without a test");
     assert!(watch.empty.is_empty(), "panels without data: {:?}", watch.empty);
+}
+
+#[test]
+fn the_rules_pass_their_own_tests_with_their_own_times() {
+    if !all_here("monitoring, promtool", &[("promtool", "--version")]) {
+        return;
+    }
+    let dir = directory();
+    for name in ["alerts.yaml", "alerts_test.yaml"] {
+        write(&dir.join(name), &read(&example(name)));
+    }
+    let tested =
+        command("promtool").unwrap().args(["test", "rules"]).arg(dir.join("alerts_test.yaml")).output().unwrap();
+    assert!(tested.status.success(), "{}{}", text(&tested.stdout), text(&tested.stderr));
+    let names = read(&example("alerts_test.yaml"));
+    assert!(alerts().iter().all(|name| names.contains(&format!("{{alertname=\"{name}\"}}"))));
+}
+
+#[test]
+fn where_an_alert_points_to_there_is_a_section() {
+    let rules = read(&example("alerts.yaml"));
+    let places = between(&rules, "runbook: ", "\n");
+    assert!(places.len() > alerts().len() / 2);
+    for place in places {
+        let (page, section) = place.split_once('#').unwrap();
+        let page = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(page));
+        let headings = page.lines().filter_map(|line| line.strip_prefix("## ").or(line.strip_prefix("### ")));
+        let mut addresses = headings.map(|heading| heading.to_lowercase().replace(' ', "-").replace(',', ""));
+        assert!(addresses.any(|address| address == section), "{place}");
+    }
+}
+
+#[test]
+fn the_dashboard_is_what_its_script_makes() {
+    let library = unpacked().map(|usr| usr.join("../../grafana")).unwrap_or_default();
+    let python = |arguments: &[&str]| {
+        let mut python = Command::new("python3");
+        python.env("PYTHONPATH", &library).env("PYTHONDONTWRITEBYTECODE", "1").args(arguments).output()
+    };
+    if !python(&["-c", "import grafana_foundation_sdk"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: monitoring, dashboard: this machine has no python3 with grafana_foundation_sdk");
+        return;
+    }
+    let checked = python(&[example("dashboard.py").to_str().unwrap(), "--check"]).unwrap();
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+}
+
+fn text(output: &[u8]) -> String {
+    String::from_utf8_lossy(output).into_owned()
 }
