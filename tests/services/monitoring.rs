@@ -2,10 +2,12 @@
 
 use crate::daemon::{Daemon, Network, all_here, command, directory, unpacked, write};
 use crate::harness::clock::{HOUR, SECOND};
-use crate::harness::cluster::{Cluster, IDGEN, Mode, program, run};
+use crate::harness::cluster::{Cluster, IDGEN, Mode, assert_refused, program, run};
 use crate::harness::history::History;
 use crate::harness::load::Load;
 use crate::harness::{wait_at_most, wait_until};
+use postgres::NoTls;
+use postgres::error::SqlState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read, Write};
@@ -240,6 +242,10 @@ fn each_alert_fires_when_what_it_is_about_breaks_and_clears_when_that_is_repaire
          SELECT idgen_create_generator('invoice_no', 'counter'), idgen_create_generator('slow', 'timestamp_machine');
          SELECT idgen_next('slow')",
     );
+    let mut monitor = primary.connection("postgres").user("idgen_monitor").connect(NoTls).unwrap();
+    for denied in ["SELECT FROM orders", "SELECT idgen_accept_clock()", "SELECT pg_read_file('postgresql.conf')"] {
+        assert_refused(&mut monitor, denied, SqlState::INSUFFICIENT_PRIVILEGE, "");
+    }
     let history = History::new();
     let mut load = Load::none();
     load.rest = Duration::from_millis(20);
