@@ -172,7 +172,7 @@ test-documents: export TARGETS = --lib --test clusters
 test-documents: export PG_VERSION = $(PG_MAJOR)
 test-documents: export SETTINGS = idgen.authority_database = 'many-servers'
 test-documents:
-	tests/temporary_server.sh tests/documents/run.py
+	tests/temporary_server.sh tests/documents/run.py $(PAGES)
 
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh

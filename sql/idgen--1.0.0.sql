@@ -1477,7 +1477,7 @@ COMMENT ON FUNCTION idgen_doctor() IS
 REVOKE ALL ON FUNCTION idgen_status(), idgen_authority(), idgen_peers(), idgen_doctor() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION idgen_status(), idgen_authority(), idgen_peers(), idgen_doctor() TO pg_monitor;
 
--- Repair. All of these spend what cannot be had back, and are a superuser's until he grants them.
+-- Repair. All of these spend what cannot be had back, and are a superuser's until granted.
 
 CREATE FUNCTION idgen_accept_clock() RETURNS void
 LANGUAGE c VOLATILE PARALLEL RESTRICTED

@@ -62,7 +62,6 @@ pub enum Error {
     Book(String),
     /// Asked for a machine id, and has one from another authority itself.
     MemberAsAuthority,
-    NoRandomNumber,
     /// Strict or block ids, and no authority to ask.
     NoAuthority,
     /// The authority has not granted a machine id.
@@ -296,7 +295,6 @@ impl Error {
                 "this server has an authority, and grants no machine ids itself".into(),
             )
             .set_hint("Give it a machine id by hand and take idgen.authority out, or ask its authority."),
-            Error::NoRandomNumber => report(ERRCODE_INTERNAL_ERROR, "could not generate a random number".into()),
             Error::Book(why) => report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the book of grants cannot be used".into())
                 .set_detail(why)
                 .set_hint("It is the table idgen_authority.book."),

@@ -2,61 +2,37 @@
 //! each server, and durable before they are visible: no crash, failover or clock step makes one twice.
 //!
 //! ```text
-//! SELECT idgen_next()
-//!     |
-//! functions     what SQL can call: guard, call, convert          form_functions, forms: ids as text, UUIDs, opaque
-//!     |                                                          copy: what COPY FROM calls instead
-//!     |
-//! generator     what a call does that cannot be served at once   counter: blocks of a sequence (sequence)
-//!     |    |                                                     strict: waits for the authority
-//!     |    +--- lookup: finds the generator    label: what it is    drops: what is gone
-//!     |
-//! mechanism     layout, clock, allocator, horizon: every decision, without PostgreSQL
-//!     |
-//! shmem         the words that all processes share  <---  worker: the one process that moves horizon and clock
-//! places        those of each generator                       |     state: whether ids are given, for who watches     errand: what it is asked to do
-//!     ^                                                   register: the horizon on disk and on the standbys
-//!     |
-//! member        the connection to the authority: machine ids (grant), strict ids (strict), blocks (blocks)
-//! peers         gossip with other servers                         process, libpq: how both work      wait_event: what waits are called
-//!     |
-//! protocol      what servers say to each other: every decision, without PostgreSQL
-//!     |
-//! book          what an authority answers                       ask: what the doctor asks other servers
+//! sql           what SQL can call, by topic: guard, call, convert       authority     what members ask their authority: the book,
+//!     |                                                                     |         strict ids, blocks
+//!     +-------------------------------+-------------------------------------+
+//!                                     |
+//!                                 generator    what a backend does: finds the generator, takes ids from it, and waits where
+//!                                     |        it must; counters, streams, strict ids, what is gone
+//!                                     v
+//!                                  shared      the words that all processes share, one file for each part and its rules
+//!                                     ^
+//!                                     |
+//!                                  workers     the horizon's, which alone permits ids; the member's; gossip
+//!
+//! Below all of them:  postgres     one thing of PostgreSQL or the machine a file: register, sequence, clock, latch, settings, libpq
+//!                     protocol     what servers say to each other: every decision, without PostgreSQL
+//!                     mechanism    layout, clock, allocator, horizon: every decision, without PostgreSQL
+//!                     forms        ids as text, UUIDs and opaque texts                    error    all that a user can be told
 //! ```
+//!
+//! Modules know those below them and none above. docs/architecture.md follows a call, a crash, a failover and a strict id
+//! through them, and has the glossary.
 
-mod ask;
-mod blocks;
-mod book;
-mod copy;
-mod counter;
-mod drops;
-mod errand;
+mod authority;
 mod error;
-mod faults;
-mod form_functions;
 pub mod forms;
-mod functions;
 mod generator;
-mod grant;
-mod label;
-mod libpq;
-mod lookup;
-mod machine_clock;
 pub mod mechanism;
-mod member;
-mod peers;
-mod places;
-mod process;
+mod postgres;
 pub mod protocol;
-mod register;
-mod sequence;
-mod settings;
-mod shmem;
-mod state;
-mod strict;
-mod wait_event;
-mod worker;
+mod shared;
+mod sql;
+mod workers;
 
 use pgrx::{pg_sys::panic::ErrorReport, prelude::*};
 use std::ffi::CStr;
@@ -76,12 +52,12 @@ pub extern "C-unwind" fn _PG_init() {
     // SAFETY: plain flags of this process, set before any library is loaded.
     let (preloading, creating) =
         unsafe { (pg_sys::process_shared_preload_libraries_in_progress, pg_sys::creating_extension) };
-    label::register();
+    generator::label::register();
     if preloading {
-        settings::define();
-        shmem::request();
-        worker::register();
-        drops::watch();
+        postgres::settings::define();
+        shared::request();
+        workers::horizon::register();
+        generator::drops::watch();
     } else if creating {
         // Not a NOTICE: PostgreSQL hides those while an extension's script runs.
         ErrorReport::from(error::Error::NotPreloaded).report(PgLogLevel::WARNING);

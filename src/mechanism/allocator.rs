@@ -150,7 +150,7 @@ impl Words {
         leave_tick(&self.last, layout);
     }
 
-    /// Permits more of the same machine. Of a counter: whoever holds the lock of the places.
+    /// Permits more of the same machine. Of a counter: whoever holds idgen's lock.
     pub fn extend(&self, layout: &Layout, limit: u64) {
         let machine = layout.machine_of(self.bound.load(Ordering::Acquire));
         self.open(layout, limit, machine);

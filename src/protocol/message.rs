@@ -1,6 +1,6 @@
 //! What gossip says: a claim, clocks, and what was heard of others, as one line of text.
 
-use super::{Micros, grants::Incarnation};
+use super::{Micros, grants::Incarnation, words::Words};
 use std::{fmt, str::FromStr};
 
 /// A message tells at most of so many others.
@@ -56,54 +56,13 @@ impl fmt::Display for Message {
     }
 }
 
-/// The words of one part of a message.
-pub(super) struct Words<'a>(std::str::SplitAsciiWhitespace<'a>);
-
-impl<'a> Words<'a> {
-    pub(super) fn of(text: &'a str) -> Self {
-        Words(text.split_ascii_whitespace())
-    }
-
-    pub(super) fn word(&mut self, what: &str) -> Result<&'a str, String> {
-        self.0.next().ok_or_else(|| format!("the {what} is missing"))
-    }
-
-    pub(super) fn number<T: FromStr>(&mut self, what: &str) -> Result<T, String> {
-        let word = self.word(what)?;
-        word.parse().map_err(|_| format!("the {what} is not a number in range: {word:.20}"))
-    }
-
-    fn hex(&mut self, what: &str) -> Result<u64, String> {
-        let word = self.word(what)?;
-        u64::from_str_radix(word, 16).map_err(|_| format!("the {what} is not hexadecimal: {word:.20}"))
-    }
-
-    fn claim(&mut self) -> Result<Claim, String> {
-        Ok(Claim {
-            machine: self.number("machine id")?,
-            by: Incarnation {
-                system: self.hex("system identifier")?,
-                timeline: self.number("timeline")?,
-                nonce: self.hex("nonce")?,
-            },
-            epoch: self.number("epoch")?,
-            taken_over: self.number("take-over time")?,
-            since: self.number("claim time")?,
-        })
-    }
-
-    pub(super) fn end(mut self) -> Result<(), String> {
-        self.0.next().map_or(Ok(()), |word| Err(format!("{word:.20} is one word too many")))
-    }
-}
-
 /// Reads the text form; an error says in a clause what is wrong with it.
 impl FromStr for Claim {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Claim, String> {
         let mut words = Words::of(text);
-        let claim = words.claim()?;
+        let claim = read_claim(&mut words)?;
         words.end().map(|()| claim)
     }
 }
@@ -115,20 +74,35 @@ impl FromStr for Message {
     fn from_str(text: &str) -> Result<Message, String> {
         let mut parts = text.split(';').map(Words::of);
         let mut first = parts.next().filter(|_| text.starts_with("idgen1 ")).ok_or("it does not begin with idgen1")?;
-        first.0.next();
-        let (claim, wall, reach) = (first.claim()?, first.number("wall clock")?, first.number("highest stamp")?);
+        _ = first.word("version");
+        let (claim, wall, reach) =
+            (read_claim(&mut first)?, first.number("wall clock")?, first.number("highest stamp")?);
         first.end()?;
         let mut heard = Vec::new();
         for mut part in parts {
             if heard.len() == MAX_HEARD {
                 return Err(format!("it tells of more than {MAX_HEARD} others"));
             }
-            let (claim, age, behind) = (part.claim()?, part.number("age")?, part.number("order bound")?);
+            let (claim, age, behind) = (read_claim(&mut part)?, part.number("age")?, part.number("order bound")?);
             part.end()?;
             heard.push(Heard { claim, age, behind: Some(behind).filter(|behind| *behind >= 0) });
         }
         Ok(Message { claim, wall, reach, heard })
     }
+}
+
+fn read_claim(words: &mut Words) -> Result<Claim, String> {
+    Ok(Claim {
+        machine: words.number("machine id")?,
+        by: Incarnation {
+            system: words.hex("system identifier")?,
+            timeline: words.number("timeline")?,
+            nonce: words.hex("nonce")?,
+        },
+        epoch: words.number("epoch")?,
+        taken_over: words.number("take-over time")?,
+        since: words.number("claim time")?,
+    })
 }
 
 #[cfg(test)]

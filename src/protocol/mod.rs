@@ -9,5 +9,6 @@ pub mod grants;
 pub mod lease;
 pub mod message;
 pub mod tickets;
+pub mod words;
 
 pub use crate::mechanism::{Micros, SECOND};

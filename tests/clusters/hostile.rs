@@ -45,8 +45,8 @@ fn scripts() -> String {
 /// Every name before a parenthesis, and every operator, of the scripts and of the statements in the library.
 fn named() -> (BTreeSet<String>, BTreeSet<String>) {
     let mut text = scripts();
-    for folder in ["src", "src/member", "src/authority"] {
-        for file in fs::read_dir(root().join(folder)).into_iter().flatten() {
+    for folder in ["src", "src/generator", "src/authority", "src/workers", "src/sql", "src/postgres", "src/shared"] {
+        for file in fs::read_dir(root().join(folder)).unwrap() {
             let file = file.unwrap().path();
             if file.extension().is_some_and(|extension| extension == "rs") {
                 text += &fs::read_to_string(file).unwrap();

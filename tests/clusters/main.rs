@@ -20,6 +20,7 @@ mod generators;
 mod gossip;
 mod grants;
 mod hostile;
+mod hosts;
 mod liveness;
 mod migration;
 mod places;

@@ -195,6 +195,7 @@ impl Cluster {
             .args(&self.options)
             .env("LD_PRELOAD", PRELOADED.map(|(name, _)| root().join(name).display().to_string()).join(":"))
             .env("BOOT_ID_FILE", self.boot_id_file())
+            .env("PGSERVICEFILE", self.services())
             .env("WALL_CLOCK_FILE", self.dir.join("wall_clock"))
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -216,6 +217,11 @@ impl Cluster {
     /// When the server starts next, the machine has been started anew.
     pub fn reboot_machine(&self) {
         fs::write(self.boot_id_file(), "another boot\n").unwrap();
+    }
+
+    /// The server's service file, which a test may write.
+    pub fn services(&self) -> PathBuf {
+        self.dir.join("services")
     }
 
     fn boot_id_file(&self) -> PathBuf {
@@ -522,8 +528,11 @@ pub fn root() -> &'static Path {
 }
 
 /// What each server is started with.
-const PRELOADED: [(&str, &[u8]); 2] =
-    [("wall_clock.so", include_bytes!("wall_clock.c")), ("boot_id.so", include_bytes!("boot_id.c"))];
+const PRELOADED: [(&str, &[u8]); 3] = [
+    ("wall_clock.so", include_bytes!("wall_clock.c")),
+    ("boot_id.so", include_bytes!("boot_id.c")),
+    ("names.so", include_bytes!("names.c")),
+];
 
 fn build(library: &Path, source: &[u8]) {
     let mut compiler = Command::new("cc");

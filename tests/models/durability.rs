@@ -2,7 +2,7 @@
 //! whose clocks show anything, and whose synchronous standby is promoted while it goes on, cut off.
 //!
 //! stateright explores every order of [`Action`]s within [`Bounds`]. Clock, horizon, layouts, allocator and the steps of
-//! the worker are the mechanism; what the steps are done with is here a [`Seen`], and a `Host` in src/worker.rs.
+//! the worker are the mechanism; what the steps are done with is here a [`Seen`], and a `Host` in src/workers/horizon.rs.
 
 use Fault::*;
 use Worker::*;

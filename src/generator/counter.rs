@@ -1,0 +1,246 @@
+//! Counters: a sequence from which blocks of `flush_every` values are taken. The block is in shared memory, the sequence
+//! is its durable mark: its page is changed as nextval() changes it, but logged with exactly the end of the block, and
+//! flushed to disk and to the synchronous standbys before the first value is given out.
+//!
+//! Unlike nextval() this works in READ ONLY transactions and in parallel workers, needs no transaction id, and skips
+//! nothing but the rest of a block after a crash.
+//!
+//! One backend at a time takes a block, under the sequence's relation extension lock, which ends with the transaction
+//! whatever happens. The others look again every few milliseconds, so that each has its own deadline. When half of a
+//! block is used up, the next one is logged, and the worker makes it durable while the first half lasts: so that a
+//! steady user waits for no disk. Who is faster than the disk waits for two blocks at once. At most two blocks are in
+//! flight, and a stop loses at most what is left of them.
+
+use super::find::Generator;
+use crate::{
+    error::Error,
+    mechanism::{Micros, allocator::Run},
+    postgres::{
+        clock, faults, latch, register,
+        sequence::{Locked, Next, advance},
+        settings,
+        wait_event::Wait,
+    },
+    shared::{
+        Shared,
+        serving::{self, check_not_in_recovery},
+        waiting,
+    },
+};
+use pgrx::prelude::*;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+/// How long who waits for another's block sleeps between two looks.
+const LOOK: Micros = 2_000;
+
+/// Takes up to `want` values of the block, if it was taken from the file that the sequence has now, and no next block
+/// needs to be logged. Raises nothing.
+#[inline(always)]
+pub fn take_at_once(counter: &Generator, want: u64) -> Option<Run> {
+    let place = counter.place;
+    if place.file.load(Acquire) != counter.file || !counter.is_leased && needs_next(counter) {
+        return None;
+    }
+    place.words.take(&counter.definition.layout, Micros::MIN, Micros::MAX, want).ok()
+}
+
+/// Whether half of the block is used up and there is none after it.
+#[inline(always)]
+fn needs_next(counter: &Generator) -> bool {
+    let words = &counter.place.words;
+    let left = words.limit(&counter.definition.layout).saturating_sub(words.last() + 1);
+    left < u64::from(counter.definition.flush_every) / 2 && counter.place.next().is_none()
+}
+
+/// Takes up to `want` values, of a new block if need be; and sees to it that there is a next one.
+#[cold]
+#[inline(never)]
+pub fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> Result<Run, Error> {
+    check_not_in_recovery()?;
+    // A number that is granted for a time says nothing of who counted with it before.
+    let max_machine = counter.definition.layout.max_machine();
+    let machine = serving::own_machine(max_machine)?;
+    let deadline = latch::deadline();
+    loop {
+        if max_machine != 0 {
+            if let Some(rival) = shared.gossip.rival() {
+                return Err(rival);
+            } else if shared.gossip.first_round(&shared.horizon.lease()).is_some() {
+                wait_until(deadline, || Error::BlockTimeout("the first round of gossip"))?;
+                continue;
+            }
+        }
+        if let Some(run) = take_from_block(counter, want) {
+            if !counter.is_leased && needs_next(counter) {
+                look_ahead(shared, counter);
+            }
+            return Ok(run);
+        }
+        if counter.is_leased && settings::authority().is_none() {
+            return Err(Error::NoAuthority);
+        } else if counter.is_leased {
+            take_leased(shared, counter, deadline)?;
+        } else if let Some(relation) = Locked::try_new(counter.sequence) {
+            // Another may have taken a block before this one had the lock.
+            if let Some(run) = take_from_block(counter, want) {
+                return Ok(run);
+            }
+            take_block(shared, counter, &relation, machine, deadline)?;
+        } else {
+            wait_until(deadline, || Error::BlockTimeout("another session that takes a block"))?;
+        }
+    }
+}
+
+/// Sleeps a little, if the deadline has not come.
+fn wait_until(deadline: Micros, late: impl Fn() -> Error) -> Result<(), Error> {
+    if clock::boot() >= deadline {
+        return Err(late());
+    }
+    latch::sleep(LOOK, Wait::Block);
+    Ok(())
+}
+
+/// Takes up to `want` values of the block, if it was taken from the file that the sequence has now.
+fn take_from_block(counter: &Generator, want: u64) -> Option<Run> {
+    let same_file = counter.place.file.load(Acquire) == counter.file;
+    same_file.then(|| counter.place.words.take(&counter.definition.layout, Micros::MIN, Micros::MAX, want).ok())?
+}
+
+/// Logs the block after the one in use, while that lasts, and leaves it to the worker to make it durable. If anything
+/// is in the way, whoever needs the block will meet it.
+#[cold]
+#[inline(never)]
+fn look_ahead(shared: &Shared, counter: &Generator) {
+    let Some(relation) = Locked::try_new(counter.sequence) else { return };
+    if counter.place.next().is_none()
+        && counter.place.file.load(Relaxed) == counter.file
+        && let Ok(next) = next_block(counter, &relation)
+    {
+        shared.places.keep_next(counter.place, next);
+        shared.places.want_flush();
+        shared.horizon.wake_worker();
+    }
+}
+
+/// A block of up to `size` values for another server, durable and on the synchronous standbys.
+pub fn lease(shared: &Shared, counter: &Generator, size: u64) -> Result<Next, Error> {
+    let deadline = latch::deadline();
+    loop {
+        if let Some(relation) = Locked::try_new(counter.sequence) {
+            let block = advance(&relation, counter.max, size, |_| Ok(()))?;
+            drop(relation);
+            faults::point("lease:logged");
+            waiting::wait_until_durable(shared, block.record)?;
+            return Ok(block);
+        }
+        wait_until(deadline, || Error::BlockTimeout("another session that takes a block"))?;
+    }
+}
+
+/// Goes on to the block that the member worker has leased, or waits for it.
+fn take_leased(shared: &Shared, counter: &Generator, deadline: Micros) -> Result<(), Error> {
+    let place = counter.place;
+    match shared.places.take_next(place) {
+        Some(next) => {
+            // The values are the authority's; a file of their own says only whether the place was used before.
+            let is_new = place.file.load(Relaxed) == 0;
+            _ = shared.places.use_block(place, counter.file, next, 0, is_new, || false);
+            shared.horizon.wake_waiting();
+            shared.member.wake_if_idle();
+        }
+        None => {
+            let left = deadline - clock::boot();
+            if left <= 0 {
+                return Err(shared.member.error().map_or(Error::AuthorityTimeout, Error::AuthorityAway));
+            }
+            shared.member.wake_if_idle();
+            shared.horizon.sleep_until_moved(left, Wait::Block);
+            shared.horizon.end_sleep();
+        }
+    }
+    Ok(())
+}
+
+/// Takes a block, makes it durable, and opens the counter for it.
+fn take_block(
+    shared: &Shared,
+    counter: &Generator,
+    relation: &Locked,
+    machine: u64,
+    deadline: Micros,
+) -> Result<(), Error> {
+    let (place, layout) = (counter.place, &counter.definition.layout);
+    let same_file = place.file.load(Relaxed) == counter.file;
+    let is_durable =
+        |record| register::is_flushed(record) && (!shared.horizon.is_synchronous() || register::is_on_standbys(record));
+    let kept = shared.places.take_next(place).filter(|next| next.file == counter.file);
+    let block = match kept {
+        Some(next) if !is_durable(next.record) => with_following(counter, relation, next),
+        Some(next) => next,
+        // The worker has just opened the kept one: a block after it would skip it.
+        None if same_file && place.words.limit(layout) > place.words.last() + 1 => return Ok(()),
+        // No more than one block, however many a call wants: what it does not use would be lost.
+        None => next_block(counter, relation)?,
+    };
+    // Whatever ends the wait, the block stays for who needs it next.
+    shared.places.keep_next(place, block);
+    register::flush(block.record);
+    while !is_durable(block.record) {
+        if clock::boot() >= deadline {
+            return Err(Error::BlockTimeout("its block to be on disk, or on the synchronous standby"));
+        }
+        latch::sleep(1_000, Wait::Durable);
+    }
+    // The worker may have opened it meanwhile.
+    if shared.places.take_next(place).is_none() {
+        return Ok(());
+    }
+    let went_to = place.went_to(counter.file);
+    if block.first <= went_to {
+        ereport!(
+            PgLogLevel::WARNING,
+            PgSqlErrorCode::ERRCODE_WARNING,
+            "the counter was set back and may repeat values",
+            format!("It went on to {went_to} before, and now goes on from {}.", block.first)
+        );
+    }
+    let set_back = !same_file || block.first <= went_to;
+    if shared.places.use_block(place, counter.file, block, machine, set_back, || shared.gossip.is_rivalled()) {
+        Ok(())
+    } else {
+        Err(shared.gossip.rival().unwrap_or(Error::NoGrant))
+    }
+}
+
+/// Who needs a block before it is durable is faster than the disk, and waits for two at once: `next` and the one after
+/// it, unless it is two already, or others have moved the sequence between them.
+fn with_following(counter: &Generator, relation: &Locked, next: Next) -> Next {
+    if next.limit - next.first > u64::from(counter.definition.flush_every) {
+        return next;
+    }
+    match next_block(counter, relation) {
+        Ok(following) if following.first == next.limit => Next { first: next.first, ..following },
+        _ => next,
+    }
+}
+
+/// The block that comes next in the sequence, logged.
+fn next_block(counter: &Generator, relation: &Locked) -> Result<Next, Error> {
+    advance(relation, counter.max, u64::from(counter.definition.flush_every), |first| check_is_count(counter, first))
+}
+
+/// Refuses to go on after an id. "Reset the sequence to the highest key", as tools do it, sets a counter with machine bits
+/// to a multiple of where it is: a few times, and it is used up. What is taken for one: far from where this server left the
+/// sequence stands an id that it gave out.
+fn check_is_count(counter: &Generator, first: u64) -> Result<(), Error> {
+    let (words, layout) = (&counter.place.words, &counter.definition.layout);
+    let id = first - 1;
+    let (count, machine) = (layout.stamp_of(id), layout.machine_of(id));
+    let went_to = counter.place.went_to(counter.file);
+    let far = id / 2 > words.limit(layout).max(went_to);
+    if layout.max_machine() != 0 && far && (1..=went_to).contains(&count) && machine == words.machine(layout) {
+        return Err(Error::SetToAnId { id, count });
+    }
+    Ok(())
+}

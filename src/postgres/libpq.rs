@@ -1,0 +1,402 @@
+//! Connections to other servers by libpq: the server's own, which its libpqwalreceiver brings along. So idgen needs
+//! neither a library nor header files more than a standby does, and none at all where it has no authority and no peers.
+//!
+//! Everything here is without waiting: who owns a connection waits for its socket together with its latch.
+
+use once_cell::sync::OnceCell;
+use pgrx::pg_sys;
+use std::{
+    ffi::{CStr, CString, c_char, c_int, c_void},
+    ptr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Types and numbers of libpq-fe.h, the same since PostgreSQL 14.
+mod fe {
+    pub const CONNECTION_BAD: i32 = 1;
+    pub const PGRES_POLLING_READING: i32 = 1;
+    pub const PGRES_POLLING_WRITING: i32 = 2;
+    pub const PGRES_POLLING_OK: i32 = 3;
+    pub const PGRES_TUPLES_OK: i32 = 2;
+    pub const PGRES_COMMAND_OK: i32 = 1;
+    pub const PGRES_PIPELINE_SYNC: i32 = 10;
+    pub const PG_DIAG_SQLSTATE: i32 = b'C' as i32;
+    pub const PG_DIAG_MESSAGE_PRIMARY: i32 = b'M' as i32;
+
+    /// PQconninfoOption.
+    #[repr(C)]
+    pub struct InfoOption {
+        pub keyword: *const std::ffi::c_char,
+        pub envvar: *const std::ffi::c_char,
+        pub compiled: *const std::ffi::c_char,
+        pub val: *const std::ffi::c_char,
+        pub label: *const std::ffi::c_char,
+        pub dispchar: *const std::ffi::c_char,
+        pub dispsize: std::ffi::c_int,
+    }
+}
+
+type Raw = *mut c_void;
+type Text = *const c_char;
+
+macro_rules! functions {
+    ($($name:ident($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        #[allow(non_snake_case)]
+        struct Functions { $($name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)* }
+
+        impl Functions {
+            fn load() -> Result<Self, String> {
+                // SAFETY: libpqwalreceiver only sets a table of its own; PostgreSQL loads libraries so that their
+                // symbols, and those of what they need, can be found. Each is the function of that name in libpq-fe.h.
+                unsafe {
+                    pg_sys::load_file(c"libpqwalreceiver".as_ptr(), false);
+                    Ok(Functions { $($name: std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($argument),*) $(-> $result)?>(
+                        symbol(concat!(stringify!($name), "\0"))?),)* })
+                }
+            }
+        }
+    };
+}
+
+functions! {
+    PQconninfoParse(Text, *mut *mut c_char) -> *mut fe::InfoOption;
+    PQconninfoFree(*mut fe::InfoOption);
+    PQconndefaults() -> *mut fe::InfoOption;
+    PQfreemem(*mut c_void);
+    PQconnectStartParams(*const Text, *const Text, c_int) -> Raw;
+    PQconnectPoll(Raw) -> c_int;
+    PQstatus(Raw) -> c_int;
+    PQsocket(Raw) -> c_int;
+    PQerrorMessage(Raw) -> Text;
+    PQfinish(Raw);
+    PQsetNoticeReceiver(Raw, Option<unsafe extern "C" fn(*mut c_void, *const c_void)>, *mut c_void) -> *mut c_void;
+    PQsetnonblocking(Raw, c_int) -> c_int;
+    PQenterPipelineMode(Raw) -> c_int;
+    PQpipelineSync(Raw) -> c_int;
+    PQsendQueryParams(Raw, Text, c_int, *const c_void, *const Text, *const c_int, *const c_int, c_int) -> c_int;
+    PQsendPrepare(Raw, Text, Text, c_int, *const c_void) -> c_int;
+    PQsendQueryPrepared(Raw, Text, c_int, *const Text, *const c_int, *const c_int, c_int) -> c_int;
+    PQflush(Raw) -> c_int;
+    PQconsumeInput(Raw) -> c_int;
+    PQisBusy(Raw) -> c_int;
+    PQgetResult(Raw) -> Raw;
+    PQresultStatus(Raw) -> c_int;
+    PQresultErrorField(Raw, c_int) -> Text;
+    PQntuples(Raw) -> c_int;
+    PQnfields(Raw) -> c_int;
+    PQgetisnull(Raw, c_int, c_int) -> c_int;
+    PQgetvalue(Raw, c_int, c_int) -> Text;
+    PQclear(Raw);
+}
+
+fn symbol(name: &'static str) -> Result<*mut c_void, String> {
+    // SAFETY: a NUL-terminated name.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr().cast()) };
+    if found.is_null() { Err(format!("libpq has no {}", name.trim_end_matches('\0'))) } else { Ok(found) }
+}
+
+fn functions() -> Result<&'static Functions, String> {
+    static FUNCTIONS: OnceCell<Functions> = OnceCell::new();
+    FUNCTIONS.get_or_try_init(Functions::load)
+}
+
+/// What libpq says, without the line feed at its end.
+unsafe fn string(text: Text) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: handed in by who has it from libpq: NUL-terminated.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().trim_end().to_owned()
+}
+
+/// The keywords and values of a connection string, with those of the service that it names unless this process has other
+/// threads, which may read the environment; an error says what is wrong with it, without a password.
+pub fn options(text: &CStr, has_threads: bool) -> Result<Vec<(CString, CString)>, String> {
+    let pq = functions()?;
+    let mut error = ptr::null_mut();
+    // SAFETY: a NUL-terminated string; what comes back is null, or an array that ends with a null keyword.
+    unsafe {
+        let parsed = (pq.PQconninfoParse)(text.as_ptr(), &mut error);
+        if parsed.is_null() {
+            (pq.PQfreemem)(error.cast());
+            // libpq's own message may quote what is in the string.
+            return Err("the connection string cannot be read".into());
+        }
+        let mut options = taken(pq, parsed);
+        if let Some((_, service)) =
+            options.iter().find(|(name, _)| name.as_c_str() == c"service").filter(|_| !has_threads)
+        {
+            for (name, value) in of_service(pq, service) {
+                if options.iter().all(|(own, _)| *own != name) {
+                    options.push((name, value));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// What the service file says of `service`; nothing if that is not there, which a connection is told. libpq reads it for a
+/// connection only, and goes through all hosts that it names at once.
+unsafe fn of_service(pq: &Functions, service: &CStr) -> Vec<(CString, CString)> {
+    const VARIABLE: &CStr = c"PGSERVICE";
+    // SAFETY: the environment of this process, which has no other thread, and is as before afterwards. What comes back is null, or
+    // an array that ends with a null keyword.
+    unsafe {
+        let before = libc::getenv(VARIABLE.as_ptr());
+        let before = (!before.is_null()).then(|| CStr::from_ptr(before).to_owned());
+        libc::setenv(VARIABLE.as_ptr(), service.as_ptr(), 1);
+        let found = (pq.PQconndefaults)();
+        match before {
+            Some(before) => libc::setenv(VARIABLE.as_ptr(), before.as_ptr(), 1),
+            None => libc::unsetenv(VARIABLE.as_ptr()),
+        };
+        if found.is_null() {
+            return Vec::new();
+        }
+        let keep = [c"host", c"hostaddr", c"port", c"user", c"dbname", c"password", c"passfile"];
+        let is_of_service = |name: &CStr| {
+            keep.contains(&name) || name.to_bytes().starts_with(b"ssl") || name == c"target_session_attrs"
+        };
+        taken(pq, found).into_iter().filter(|(name, _)| is_of_service(name)).collect()
+    }
+}
+
+/// The keywords of an array of libpq's that have a value; the array is freed.
+unsafe fn taken(pq: &Functions, first: *mut fe::InfoOption) -> Vec<(CString, CString)> {
+    let (mut options, mut option) = (Vec::new(), first);
+    // SAFETY: handed in by who has it from libpq: an array that ends with a null keyword, of NUL-terminated strings or nulls.
+    unsafe {
+        while !(*option).keyword.is_null() {
+            if !(*option).val.is_null() {
+                options.push((CStr::from_ptr((*option).keyword).to_owned(), CStr::from_ptr((*option).val).to_owned()));
+            }
+            option = option.add(1);
+        }
+        (pq.PQconninfoFree)(first);
+    }
+    options
+}
+
+/// A connection that is being made, or is there. In pipeline mode: answers come in the order of the questions, and each
+/// question is a transaction of its own.
+pub struct Connection {
+    raw: Raw,
+    pq: &'static Functions,
+    established: bool,
+    /// Whether the answer to [`OWN_SCHEMA`] is still to come.
+    greeted: bool,
+    /// No other connection of this process has or had it.
+    pub serial: u64,
+}
+
+/// Asked first: from then on functions are found where idgen is installed, and nowhere that others may write to.
+const OWN_SCHEMA: &CStr = c"SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(nspname), false)
+    FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
+    WHERE extname OPERATOR(pg_catalog.=) 'idgen'";
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    Reading,
+    Writing,
+    Established,
+}
+
+/// What came for one question.
+#[derive(Debug)]
+pub enum Answer {
+    /// The first row, if there is one; each value as text.
+    Row(Option<Vec<Option<String>>>),
+    Refused {
+        code: String,
+        message: String,
+    },
+}
+
+impl Connection {
+    /// Begins to connect with these keywords and values. They name no host whose address is not known, or this would wait for
+    /// a name service.
+    pub fn start(options: &[(CString, CString)]) -> Result<Self, String> {
+        let pq = functions()?;
+        let end = std::iter::once(ptr::null());
+        let keywords: Vec<Text> = options.iter().map(|(name, _)| name.as_ptr()).chain(end.clone()).collect();
+        let values: Vec<Text> = options.iter().map(|(_, value)| value.as_ptr()).chain(end).collect();
+        // SAFETY: two arrays of strings that end with null.
+        let raw = unsafe { (pq.PQconnectStartParams)(keywords.as_ptr(), values.as_ptr(), 0) };
+        if raw.is_null() {
+            return Err("out of memory".into());
+        }
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let connection = Connection { raw, pq, established: false, greeted: false, serial };
+        // SAFETY: a connection that was made, and a function for as long as the process lives.
+        unsafe { (pq.PQsetNoticeReceiver)(raw, Some(ignore), ptr::null_mut()) };
+        // SAFETY: a connection that was made.
+        if unsafe { (pq.PQstatus)(raw) } == fe::CONNECTION_BAD { Err(connection.error()) } else { Ok(connection) }
+    }
+
+    /// Goes on connecting, when the socket is ready for what was waited for.
+    pub fn establish(&mut self) -> Result<Progress, String> {
+        // SAFETY: a connection that is being made.
+        match unsafe { (self.pq.PQconnectPoll)(self.raw) } {
+            fe::PGRES_POLLING_READING => Ok(Progress::Reading),
+            fe::PGRES_POLLING_WRITING => Ok(Progress::Writing),
+            fe::PGRES_POLLING_OK => {
+                // SAFETY: a connection that stands and is idle.
+                let ready = unsafe {
+                    (self.pq.PQsetnonblocking)(self.raw, 1) == 0 && (self.pq.PQenterPipelineMode)(self.raw) == 1
+                };
+                self.checked(ready)?;
+                self.ask(OWN_SCHEMA, &[])?;
+                self.established = true;
+                Ok(Progress::Established)
+            }
+            _ => Err(self.error()),
+        }
+    }
+
+    pub fn is_established(&self) -> bool {
+        self.established
+    }
+
+    /// The socket to wait for; another one after each call of [`Connection::establish`].
+    pub fn socket(&self) -> pg_sys::pgsocket {
+        // SAFETY: a connection.
+        unsafe { (self.pq.PQsocket)(self.raw) }
+    }
+
+    /// The first line of what libpq says.
+    fn error(&self) -> String {
+        // SAFETY: a connection; the text is its own.
+        let text = unsafe { string((self.pq.PQerrorMessage)(self.raw)) };
+        text.lines().next().unwrap_or_default().into()
+    }
+
+    fn checked(&self, good: bool) -> Result<(), String> {
+        if good { Ok(()) } else { Err(self.error()) }
+    }
+
+    /// Prepares `sql` under `name`: a question like any other.
+    pub fn prepare(&mut self, name: &CStr, sql: &CStr) -> Result<(), String> {
+        // SAFETY: an established connection and NUL-terminated strings.
+        let sent = unsafe {
+            (self.pq.PQsendPrepare)(self.raw, name.as_ptr(), sql.as_ptr(), 0, ptr::null()) == 1
+                && (self.pq.PQpipelineSync)(self.raw) == 1
+        };
+        self.checked(sent)
+    }
+
+    /// Asks what was prepared under `name`.
+    pub fn ask_prepared(&mut self, name: &CStr, parameters: &[CString]) -> Result<(), String> {
+        let values: Vec<Text> = parameters.iter().map(|value| value.as_ptr()).collect();
+        let none = ptr::null();
+        // SAFETY: as above; as many values as said.
+        let sent = unsafe {
+            (self.pq.PQsendQueryPrepared)(
+                self.raw,
+                name.as_ptr(),
+                values.len() as c_int,
+                values.as_ptr(),
+                none,
+                none,
+                0,
+            ) == 1
+                && (self.pq.PQpipelineSync)(self.raw) == 1
+        };
+        self.checked(sent)
+    }
+
+    /// Asks `sql`.
+    pub fn ask(&mut self, sql: &CStr, parameters: &[CString]) -> Result<(), String> {
+        let values: Vec<Text> = parameters.iter().map(|value| value.as_ptr()).collect();
+        let (count, none) = (values.len() as c_int, ptr::null());
+        // SAFETY: as above.
+        let sent = unsafe {
+            (self.pq.PQsendQueryParams)(self.raw, sql.as_ptr(), count, ptr::null(), values.as_ptr(), none, none, 0) == 1
+                && (self.pq.PQpipelineSync)(self.raw) == 1
+        };
+        self.checked(sent)
+    }
+
+    /// Sends what there is to send; true if some of it must wait until the socket can be written to.
+    pub fn flush(&mut self) -> Result<bool, String> {
+        // SAFETY: an established connection.
+        match unsafe { (self.pq.PQflush)(self.raw) } {
+            -1 => Err(self.error()),
+            left => Ok(left == 1),
+        }
+    }
+
+    /// Reads what came. To be called when the socket can be read.
+    pub fn consume(&mut self) -> Result<(), String> {
+        // SAFETY: an established connection.
+        let good = unsafe { (self.pq.PQconsumeInput)(self.raw) } == 1;
+        self.checked(good)
+    }
+
+    /// The next answer that is there, in the order of the questions.
+    pub fn answer(&mut self) -> Result<Option<Answer>, String> {
+        let pq = self.pq;
+        let mut between = false;
+        loop {
+            // SAFETY: an established connection; a result is cleared after it was read, once.
+            unsafe {
+                if (pq.PQisBusy)(self.raw) == 1 {
+                    return Ok(None);
+                }
+                let result = (pq.PQgetResult)(self.raw);
+                if result.is_null() {
+                    // Between two questions there is one null; two in a row: nothing was asked.
+                    if std::mem::replace(&mut between, true) {
+                        return Ok(None);
+                    }
+                } else if let Some(answer) = self.read(result) {
+                    match answer {
+                        Answer::Refused { message, .. } if !self.greeted => return Err(message),
+                        _ if !self.greeted => (self.greeted, between) = (true, false),
+                        answer => return Ok(Some(answer)),
+                    }
+                } else {
+                    between = false;
+                }
+            }
+        }
+    }
+
+    /// Reads and clears a result; none if it only separates two questions.
+    unsafe fn read(&self, result: Raw) -> Option<Answer> {
+        let pq = self.pq;
+        // SAFETY: a result that nobody else has.
+        unsafe {
+            let answer = match (pq.PQresultStatus)(result) {
+                fe::PGRES_PIPELINE_SYNC => None,
+                fe::PGRES_COMMAND_OK => Some(Answer::Row(None)),
+                fe::PGRES_TUPLES_OK if (pq.PQntuples)(result) == 0 => Some(Answer::Row(None)),
+                fe::PGRES_TUPLES_OK => {
+                    let value = |column| {
+                        let there = (pq.PQgetisnull)(result, 0, column) == 0;
+                        there.then(|| string((pq.PQgetvalue)(result, 0, column)))
+                    };
+                    Some(Answer::Row(Some((0..(pq.PQnfields)(result)).map(value).collect())))
+                }
+                _ => Some(Answer::Refused {
+                    code: string((pq.PQresultErrorField)(result, fe::PG_DIAG_SQLSTATE)),
+                    message: string((pq.PQresultErrorField)(result, fe::PG_DIAG_MESSAGE_PRIMARY)),
+                }),
+            };
+            (pq.PQclear)(result);
+            answer
+        }
+    }
+}
+
+/// What another server notes is in its own log.
+unsafe extern "C" fn ignore(_: *mut c_void, _result: *const c_void) {}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // SAFETY: made by this libpq, and finished once.
+        unsafe { (self.pq.PQfinish)(self.raw) };
+    }
+}

@@ -1,0 +1,282 @@
+//! The effective clock, the horizon and the lease, as the horizon's worker publishes them; and how it is asked to move and
+//! waited for.
+
+use crate::{
+    mechanism::{Micros, clock::Clock},
+    postgres::{
+        clock, latch, settings,
+        wait_event::{Wait, event},
+    },
+    protocol::lease::Lease,
+    shared::errand::{Asking, Errand},
+};
+use pgrx::pg_sys;
+use std::{
+    cell::UnsafeCell,
+    sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::*},
+};
+
+/// Unless it says otherwise a word is written by the worker only and read by everyone, relaxed: each stands for itself, and
+/// what permits an id are the words of the generators alone.
+pub struct Horizon {
+    /// See [`Clock`], field for field. `offset` and `max_borrow` are read by every call.
+    offset: AtomicI64,
+    max_borrow: AtomicI64,
+    /// Set by backends with streams of their own, which the worker cannot see otherwise; cleared by the worker.
+    pub own_streams_active: AtomicBool,
+    base: AtomicI64,
+    held: AtomicI64,
+    seen: AtomicI64,
+    seen_offset: AtomicI64,
+    steps: AtomicI64,
+    stepped: AtomicI64,
+    /// Which synchronous standbys must have a record before it permits anything, as a hash of their setting; 0: none. At
+    /// first nobody knows, and some must.
+    standbys: AtomicU64,
+    /// See [`Lease`], field for field.
+    strict_from: AtomicI64,
+    strict_until: AtomicI64,
+    /// Set by callers of a strict generator that found no lease; cleared by the worker.
+    pub strict_wanted: AtomicBool,
+    /// The boot-time clock when ids were first permitted; 0 before.
+    started: AtomicI64,
+    /// The durable horizon; no bound is beyond it.
+    durable: AtomicI64,
+    moves: AtomicI64,
+    /// The SQLSTATE that stopped the worker last; 0 after the next move. Ids are permitted or not whatever it says.
+    pub fault: AtomicI32,
+    /// The worker's place among the processes and its pid; -1 and 0 while there is none.
+    worker: AtomicI32,
+    worker_pid: AtomicI32,
+    /// Written by a caller that waits: the horizon that its next stamp needs. The worker takes it.
+    wanted: AtomicI64,
+    /// What a superuser's repair asks for, with its time; [`ACCEPT`]: the clock is to be accepted.
+    repair: Errand,
+    repair_to: AtomicI64,
+    /// Counted by callers, off the hot path.
+    pub waits: AtomicI64,
+    pub loan_sleeps: AtomicI64,
+    /// Wakes who waits for a move. It has a lock of its own inside.
+    moved: UnsafeCell<pg_sys::ConditionVariable>,
+}
+
+/// No time that a horizon is raised to.
+const ACCEPT: Micros = Micros::MIN;
+
+/// What a superuser's repair asks the worker for.
+#[derive(Clone, Copy)]
+pub enum Repair {
+    AcceptClock,
+    RaiseHorizon(Micros),
+}
+
+impl Default for Horizon {
+    /// As it is after every start of the server and every crash restart: nothing is permitted.
+    fn default() -> Self {
+        let mut moved = pg_sys::ConditionVariable::default();
+        // SAFETY: a valid place to initialize; it holds no pointer to itself and may be moved.
+        unsafe { pg_sys::ConditionVariableInit(&mut moved) };
+        Horizon {
+            offset: AtomicI64::new(0),
+            max_borrow: AtomicI64::new(0),
+            own_streams_active: AtomicBool::new(false),
+            base: AtomicI64::new(0),
+            held: AtomicI64::new(0),
+            seen: AtomicI64::new(0),
+            seen_offset: AtomicI64::new(0),
+            steps: AtomicI64::new(0),
+            stepped: AtomicI64::new(0),
+            standbys: AtomicU64::new(u64::MAX),
+            strict_from: AtomicI64::new(Micros::MAX),
+            strict_until: AtomicI64::new(0),
+            strict_wanted: AtomicBool::new(false),
+            started: AtomicI64::new(0),
+            durable: AtomicI64::new(0),
+            moves: AtomicI64::new(0),
+            fault: AtomicI32::new(0),
+            worker: AtomicI32::new(-1),
+            worker_pid: AtomicI32::new(0),
+            wanted: AtomicI64::new(0),
+            repair: Errand::default(),
+            repair_to: AtomicI64::new(0),
+            waits: AtomicI64::new(0),
+            loan_sleeps: AtomicI64::new(0),
+            moved: UnsafeCell::new(moved),
+        }
+    }
+}
+
+impl Horizon {
+    /// The effective clock. The one clock read of a call.
+    #[inline(always)]
+    pub fn now(&self) -> Micros {
+        clock::boot() + self.offset.load(Relaxed)
+    }
+
+    /// How far a burst may run ahead.
+    #[inline(always)]
+    pub fn max_borrow(&self) -> Micros {
+        self.max_borrow.load(Relaxed)
+    }
+
+    /// The durable horizon that permits ids, 0 before the first move.
+    pub fn durable(&self) -> Micros {
+        self.durable.load(Relaxed)
+    }
+
+    /// How often it moved.
+    pub fn moves(&self) -> i64 {
+        self.moves.load(Relaxed)
+    }
+
+    /// The boot-time clock at the first move, 0 before it.
+    pub fn started(&self) -> Micros {
+        self.started.load(Relaxed)
+    }
+
+    /// The worker's pid, if there is one.
+    pub fn worker_pid(&self) -> Option<i32> {
+        Some(self.worker_pid.load(Relaxed)).filter(|pid| *pid != 0)
+    }
+
+    pub fn clock(&self) -> Clock {
+        Clock {
+            offset: self.offset.load(Relaxed),
+            base: self.base.load(Relaxed),
+            held: self.held.load(Relaxed),
+            seen: self.seen.load(Relaxed),
+            seen_offset: self.seen_offset.load(Relaxed),
+            steps: self.steps.load(Relaxed),
+            stepped: self.stepped.load(Relaxed),
+        }
+    }
+
+    /// Worker only.
+    pub fn set_clock(&self, clock: Clock) {
+        self.offset.store(clock.offset, Relaxed);
+        self.base.store(clock.base, Relaxed);
+        self.held.store(clock.held, Relaxed);
+        self.seen.store(clock.seen, Relaxed);
+        self.seen_offset.store(clock.seen_offset, Relaxed);
+        self.steps.store(clock.steps, Relaxed);
+        self.stepped.store(clock.stepped, Relaxed);
+        self.max_borrow.store(settings::max_borrow(), Relaxed);
+    }
+
+    /// Asks the worker for a lease to serve strict ids.
+    pub fn want_lease(&self) {
+        self.strict_wanted.store(true, Relaxed);
+        self.wake_worker();
+    }
+
+    /// When strict ids are served here.
+    pub fn lease(&self) -> Lease {
+        Lease { from: self.strict_from.load(Relaxed), until: self.strict_until.load(Relaxed) }
+    }
+
+    /// Worker only.
+    pub fn set_lease(&self, lease: Lease) {
+        self.strict_from.store(lease.from, Relaxed);
+        self.strict_until.store(lease.until, Relaxed);
+    }
+
+    /// Worker only: the horizon is at `horizon`, durable and acknowledged.
+    pub fn set_durable(&self, horizon: Micros, boot: Micros) {
+        self.durable.store(horizon, Relaxed);
+        if self.started() == 0 {
+            self.started.store(boot, Relaxed);
+        }
+        self.moves.fetch_add(1, Relaxed);
+        self.fault.store(0, Relaxed);
+    }
+
+    /// Whether a record must be on synchronous standbys before it permits anything.
+    pub fn is_synchronous(&self) -> bool {
+        self.standbys.load(Relaxed) != 0
+    }
+
+    /// Worker only: these standbys, 0: none, must have what permits something from now on. Whether what was permitted before is
+    /// not known to be on them: the horizon counts for nothing then, until a move that they acknowledge.
+    pub fn set_standbys(&self, standbys: u64) -> bool {
+        let before = self.standbys.swap(standbys, Relaxed);
+        let unknown = standbys != 0 && standbys != before && self.started() != 0;
+        if unknown {
+            self.durable.store(0, Relaxed);
+        }
+        unknown
+    }
+
+    /// Worker only: says where the worker is to be woken, or that it has gone.
+    pub fn set_worker(&self, place: i32, pid: i32) {
+        self.worker_pid.store(pid, Relaxed);
+        self.worker.store(place, Release);
+    }
+
+    /// Asks the worker for a horizon at or beyond `horizon`.
+    pub fn want_horizon(&self, horizon: Micros) {
+        self.wanted.fetch_max(horizon, AcqRel);
+        self.wake_worker();
+    }
+
+    /// Worker only: the horizon wanted since it last asked, 0 if none.
+    pub fn take_wanted(&self) -> Micros {
+        self.wanted.swap(0, AcqRel)
+    }
+
+    /// Asks the worker for a repair, if it is not at another.
+    pub fn ask(&self, repair: Repair) -> Option<Asking<'_>> {
+        let asking = self.repair.claim()?;
+        let to = match repair {
+            Repair::AcceptClock => ACCEPT,
+            Repair::RaiseHorizon(to) => to,
+        };
+        self.repair_to.store(to, Relaxed);
+        asking.ask();
+        self.wake_worker();
+        Some(asking)
+    }
+
+    /// Worker only: a repair to do now. [`Horizon::repaired`] ends it.
+    pub fn take_repair(&self) -> Option<Repair> {
+        self.repair.take().then(|| match self.repair_to.load(Relaxed) {
+            ACCEPT => Repair::AcceptClock,
+            to => Repair::RaiseHorizon(to),
+        })
+    }
+
+    /// Worker only.
+    pub fn repaired(&self) {
+        self.repair.done();
+    }
+
+    /// Worker only, when it begins.
+    pub fn put_repair_back(&self) {
+        self.repair.put_back();
+    }
+
+    /// Sleeps until the next move or for `timeout`, whichever is first, shown as `wait`; a spurious return is possible. Raises if the
+    /// session is cancelled or terminated.
+    pub fn sleep_until_moved(&self, timeout: Micros, wait: Wait) {
+        // SAFETY: initialized in `default`; called by processes that have a PGPROC.
+        unsafe {
+            let milliseconds = timeout / 1000 + 1;
+            pg_sys::ConditionVariableTimedSleep(self.moved.get(), milliseconds, event(wait));
+        }
+    }
+
+    /// Ends what [`Horizon::sleep_until_moved`] began.
+    pub fn end_sleep(&self) {
+        // SAFETY: takes no argument, and may be called when nothing was begun.
+        unsafe { pg_sys::ConditionVariableCancelSleep() };
+    }
+
+    /// Wakes who waits for a move, or for a block.
+    pub fn wake_waiting(&self) {
+        // SAFETY: initialized in `default`.
+        unsafe { pg_sys::ConditionVariableBroadcast(self.moved.get()) };
+    }
+
+    pub fn wake_worker(&self) {
+        latch::wake(self.worker.load(Acquire));
+    }
+}

@@ -1,0 +1,393 @@
+//! Which generator has which place in shared memory.
+//!
+//! One LWLock guards it: held exclusively to give a place to a generator, to free it, and to change a counter's blocks;
+//! shared by the worker while it opens the bounds of them all, so that no bound is ever written with another
+//! generator's layout. Giving out ids does not take it.
+
+use super::place::{Named, Place};
+use crate::{
+    error::Error,
+    mechanism::{
+        Micros,
+        allocator::Words,
+        definition::{Definition, Order},
+        layout::{Layout, SERVER},
+        loan,
+    },
+    postgres::{lock::Lock, sequence::Next, settings},
+};
+use pgrx::pg_sys;
+use std::{
+    ffi::CString,
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::*},
+};
+
+/// A generator that has a place, with its number and key.
+pub type Leased<'a> = (u32, u64, &'a Place);
+
+fn key(database: pg_sys::Oid, sequence: pg_sys::Oid) -> u64 {
+    u64::from(database.to_u32()) << 32 | u64::from(sequence.to_u32())
+}
+
+/// The words of all generators.
+pub struct Places {
+    /// The words of `idgen_next()`.
+    pub server: Words,
+    lock: Lock,
+    places: *mut Place,
+    count: usize,
+    /// How many places were ever used. Written under the lock.
+    used: AtomicU32,
+    /// Whose places may be those of generators that are gone: see [`Places::doubt`].
+    doubtful: AtomicU32,
+    /// Written by who keeps a next block: the worker should flush. The worker takes it.
+    flush_wanted: AtomicBool,
+    /// Set when a generator is used whose blocks are leased.
+    leases: AtomicBool,
+    /// Where a generator that gets a place begins, and on which floor: see [`loan`]. Raised by the worker.
+    attach_at: AtomicI64,
+    attach_floor: AtomicI64,
+}
+
+impl Places {
+    pub const fn size(count: usize) -> usize {
+        count * size_of::<Place>()
+    }
+
+    /// `count` free places, at `memory`.
+    ///
+    /// # Safety
+    /// There must be [`Places::size`] bytes, aligned as a [`Place`], that nobody else uses for as long as the server lives.
+    pub unsafe fn new(lock: Lock, memory: *mut u8, count: usize) -> Self {
+        let places: *mut Place = memory.cast();
+        // SAFETY: as the caller says.
+        (0..count).for_each(|number| unsafe { places.add(number).write(Place::default()) });
+        Places {
+            server: Words::default(),
+            lock,
+            places,
+            count,
+            used: AtomicU32::new(0),
+            doubtful: AtomicU32::new(0),
+            flush_wanted: AtomicBool::new(false),
+            leases: AtomicBool::new(false),
+            attach_at: AtomicI64::new(0),
+            attach_floor: AtomicI64::new(0),
+        }
+    }
+
+    /// All of them, free ones too.
+    fn all(&self) -> &[Place] {
+        // SAFETY: written in `new`; all their words are atomic.
+        unsafe { std::slice::from_raw_parts(self.places, self.count) }
+    }
+
+    /// Where a stream begins that has no words in shared memory.
+    pub fn attach_at(&self) -> Micros {
+        self.attach_at.load(Relaxed)
+    }
+
+    /// Worker only: of no generator, also one that has no place yet, is what is up to `at` at `boot` anybody's loan.
+    pub fn raise_floors(&self, at: Micros, boot: Micros) {
+        let floor = loan::floor(at, boot);
+        self.attach_floor.fetch_max(floor, Relaxed);
+        self.for_each_clock(|words, _, _| words.raise_floor(floor));
+    }
+
+    /// Worker only: every generator goes on at or after `at`, also one that has no place yet. The streams of backends
+    /// see it by themselves, in `attach_at`.
+    pub fn raise_all(&self, at: Micros) {
+        self.attach_at.fetch_max(at, Relaxed);
+        self.for_each_clock(|words, layout, _| words.raise(layout.stamp_at(at).saturating_sub(1)));
+    }
+
+    /// The server generator goes on after an id from outside that ends at `reach`.
+    pub fn observe(&self, reach: Micros, boot: Micros) {
+        self.server.raise_floor(loan::floor(reach, boot));
+        self.server.raise(SERVER.stamp_at(reach).saturating_sub(1));
+    }
+
+    /// The end of the tick of the highest stamp of the generators that are in the gossip.
+    pub fn gossip_reach(&self) -> Micros {
+        let mut reach = 0;
+        self.for_each_clock(|words, layout, order| {
+            if order == Order::Gossip && words.last() != 0 {
+                reach = reach.max(layout.tick_end(words.last()));
+            }
+        });
+        reach
+    }
+
+    /// These generators go on at or after `reach`, which is no loan.
+    pub fn follow_gossip(&self, reach: Micros, boot: Micros) {
+        let floor = loan::floor(reach, boot);
+        self.for_each_clock(|words, layout, order| {
+            if order == Order::Gossip {
+                words.raise_floor(floor);
+                words.raise(layout.stamp_at(reach).saturating_sub(1));
+            }
+        });
+    }
+
+    /// The place of the generator that stands on `sequence`, which the caller has locked against DROP. A new one is
+    /// closed, and begins above everything that its generator can have given out.
+    pub fn attach(
+        &'static self,
+        database: pg_sys::Oid,
+        sequence: pg_sys::Oid,
+        definition: &Definition,
+        name: &[CString; 2],
+    ) -> Result<&'static Place, Error> {
+        let key = key(database, sequence);
+        self.lock
+            .exclusive(|| {
+                let find = |key| self.ever_used().iter().find(|place| place.key.load(Relaxed) == key);
+                let place = match find(key) {
+                    Some(place) if place.definition() == *definition => {
+                        place.set_name(name);
+                        return Ok(place);
+                    }
+                    // Its label was set, used and rolled back, and then another was set. What was given by the first is above.
+                    Some(place) if place.layout() == definition.layout => {
+                        place.words.close();
+                        place.define(definition, name);
+                        return Ok(place);
+                    }
+                    Some(place) => place,
+                    None => match find(0) {
+                        Some(place) => place,
+                        None => self.use_one_more().ok_or(Error::NoPlace)?,
+                    },
+                };
+                let first = definition.layout.stamp_at(self.attach_at.load(Relaxed));
+                place.words.reset(first.saturating_sub(1), self.attach_floor.load(Relaxed));
+                place.define(definition, name);
+                place.key.store(key, Release);
+                Ok(place)
+            })
+            .inspect(|place| {
+                if place.is_leased() {
+                    self.leases.store(true, Relaxed);
+                }
+            })
+    }
+
+    /// The places that were ever used.
+    fn ever_used(&self) -> &[Place] {
+        &self.all()[..self.used.load(Acquire) as usize]
+    }
+
+    /// One that was never used. Under the lock.
+    fn use_one_more(&self) -> Option<&Place> {
+        let used = self.used.load(Relaxed);
+        let place = self.all().get(used as usize)?;
+        self.used.store(used + 1, Release);
+        Some(place)
+    }
+
+    /// Worker only: permits nothing of the generators whose layout is such, until they are opened again. Of a counter, the
+    /// rest of its block is skipped; blocks of the authority are durable there, and have no machine id.
+    pub fn close(&self, which: impl Fn(&Layout) -> bool) {
+        self.for_each_clock(|words, layout, _| {
+            if which(layout) {
+                words.close();
+            }
+        });
+        self.lock.shared(|| {
+            for place in self.ever_used().iter().filter(|place| place.key.load(Acquire) != 0) {
+                let layout = place.layout();
+                if layout.is_counter() && !place.is_leased() && which(&layout) {
+                    place.words.close();
+                }
+            }
+        });
+    }
+
+    /// How many generators have a place.
+    pub fn generators_in_use(&self) -> usize {
+        self.ever_used().iter().filter(|place| place.key.load(Relaxed) != 0).count()
+    }
+
+    /// Whether a place was ever used.
+    pub fn has_places(&self) -> bool {
+        self.used.load(Relaxed) != 0
+    }
+
+    /// Says that places of `database` may be those of generators that are gone. One database is remembered; of several, all
+    /// are in doubt.
+    pub fn doubt(&self, database: pg_sys::Oid) {
+        let own = database.to_u32();
+        let other = |held| Some(if held == 0 || held == own { own } else { u32::MAX });
+        _ = self.doubtful.fetch_update(Relaxed, Relaxed, other);
+    }
+
+    /// Whether that was said of `database`, which looks now.
+    pub fn take_doubt(&self, database: pg_sys::Oid) -> bool {
+        let held = self.doubtful.load(Relaxed);
+        // Where all are in doubt, they stay so: another may have places to look at.
+        held == u32::MAX
+            || held == database.to_u32() && self.doubtful.compare_exchange(held, 0, Relaxed, Relaxed).is_ok()
+    }
+
+    /// The sequences of `database` that have a place.
+    pub fn attached_in(&self, database: pg_sys::Oid) -> Vec<pg_sys::Oid> {
+        self.lock.shared(|| {
+            let keys = self.ever_used().iter().map(|place| place.key.load(Relaxed)).filter(|key| *key != 0);
+            let own = keys.filter(|key| key >> 32 == u64::from(database.to_u32()));
+            own.map(|key| pg_sys::Oid::from(key as u32)).collect()
+        })
+    }
+
+    /// Frees the places of these sequences of `database`, or of all of it, for good: the transaction that drops them has
+    /// committed, or the one that made them has not, and still holds its locks, so that nobody takes ids from them.
+    pub fn free(&self, database: pg_sys::Oid, sequences: Option<&[pg_sys::Oid]>) {
+        let dropped = |place: &&Place| {
+            let held = place.key.load(Relaxed);
+            let sequence = pg_sys::Oid::from(held as u32);
+            held >> 32 == u64::from(database.to_u32()) && sequences.is_none_or(|all| all.contains(&sequence))
+        };
+        self.lock.exclusive(|| {
+            for place in self.ever_used().iter().filter(dropped) {
+                place.words.reset(0, 0);
+                place.set_next(None);
+                place.key.store(0, Relaxed);
+            }
+        });
+    }
+
+    /// Worker only: calls `action` with the words, layout and order of every generator that a horizon covers, the server
+    /// generator first, while no place can change.
+    pub fn for_each_clock(&self, mut action: impl FnMut(&Words, &Layout, Order)) {
+        action(&self.server, &SERVER, settings::order());
+        self.lock.shared(|| {
+            for place in self.ever_used().iter().filter(|place| place.key.load(Acquire) != 0) {
+                let layout = place.layout();
+                if !layout.is_counter() {
+                    action(&place.words, &layout, place.definition().order);
+                }
+            }
+        });
+    }
+
+    /// What the authority knows the generator with this number by.
+    pub fn generator_name(&self, number: u32) -> Named {
+        match number.checked_sub(1).and_then(|index| self.all().get(index as usize)) {
+            Some(place) => self.lock.shared(|| place.named()),
+            None => {
+                let definition = Definition { layout: SERVER, flush_every: 0, order: Order::Strict }.to_string();
+                let definition = CString::new(definition).unwrap_or_default();
+                Named { schema: CString::default(), name: CString::default(), definition }
+            }
+        }
+    }
+
+    /// The number of a generator, by its place.
+    pub fn generator_number(&self, place: &Place) -> u32 {
+        let index = self.all().iter().position(|other| std::ptr::eq(other, place));
+        index.map_or(0, |index| index as u32 + 1)
+    }
+
+    /// Whether a generator was ever in use whose blocks are leased.
+    pub fn has_leased(&self) -> bool {
+        self.leases.load(Relaxed)
+    }
+
+    /// The generators whose blocks are leased.
+    pub fn leased(&self) -> Vec<Leased<'_>> {
+        self.lock.shared(|| {
+            let leased = |place: &Place| place.key.load(Acquire) != 0 && place.is_leased();
+            let numbered = (1..).zip(self.ever_used()).filter(|(_, place)| leased(place));
+            numbered.map(|(number, place)| (number, place.key.load(Relaxed), place)).collect()
+        })
+    }
+
+    /// Member worker only: keeps a leased block as the next of the generator with this number, if it is still the one
+    /// that has `key`.
+    pub fn keep_leased(&self, number: u32, key: u64, next: Next) {
+        self.lock.exclusive(|| {
+            let place = &self.all()[number as usize - 1];
+            if place.key.load(Relaxed) == key {
+                place.set_next(Some(next));
+            }
+        });
+    }
+
+    /// Keeps `next` as the block after the one in use.
+    pub fn keep_next(&self, place: &Place, next: Next) {
+        self.lock.exclusive(|| place.set_next(Some(next)));
+    }
+
+    /// Says that the worker, which is to be woken, should make the kept blocks durable.
+    pub fn want_flush(&self) {
+        self.flush_wanted.store(true, Release);
+    }
+
+    /// Takes what [`Places::keep_next`] kept.
+    pub fn take_next(&self, place: &Place) -> Option<Next> {
+        self.lock.exclusive(|| {
+            let next = place.next();
+            place.set_next(None);
+            next
+        })
+    }
+
+    /// Begins to use a block of `file` that is durable, for `machine`: anew at its start if the counter was set back. False:
+    /// another server has the machine id.
+    pub fn use_block(
+        &self,
+        place: &Place,
+        file: u32,
+        block: Next,
+        machine: u64,
+        set_back: bool,
+        is_rivalled: impl Fn() -> bool,
+    ) -> bool {
+        self.lock.exclusive(|| {
+            let layout = place.layout();
+            if layout.max_machine() != 0 && is_rivalled() {
+                return false;
+            }
+            let before = place.file.load(Relaxed);
+            if before != file {
+                place.old_file.store(before, Relaxed);
+                place.old_last.store(place.words.last(), Relaxed);
+            }
+            if set_back {
+                place.words.reset(block.first - 1, 0);
+            } else {
+                place.words.raise(block.first - 1);
+            }
+            place.file.store(file, Release);
+            place.words.open(&layout, block.limit, machine);
+            true
+        })
+    }
+
+    /// Worker only: makes kept blocks durable, and opens each that goes on where the block in use ends, so that nobody
+    /// has to wait for it. False if a synchronous standby does not have one yet.
+    pub fn flush_next(&self, flush: impl Fn(pg_sys::XLogRecPtr) -> bool) -> bool {
+        if !self.flush_wanted.swap(false, AcqRel) {
+            return true;
+        }
+        let mut all = true;
+        for place in self.ever_used() {
+            let kept = self.lock.shared(|| place.next());
+            let Some(next) = kept else { continue };
+            if !flush(next.record) {
+                self.flush_wanted.store(true, Relaxed);
+                all = false;
+                continue;
+            }
+            self.lock.exclusive(|| {
+                // Taken meanwhile, or of another generator: a record ends where no other does.
+                let layout = place.layout();
+                let goes_on = place.file.load(Relaxed) == next.file && place.words.limit(&layout) == next.first;
+                if place.next() == kept && goes_on {
+                    place.words.extend(&layout, next.limit);
+                    place.set_next(None);
+                }
+            });
+        }
+        all
+    }
+}

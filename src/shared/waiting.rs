@@ -1,0 +1,66 @@
+//! How a session waits for the workers. No lock is held; cancel and terminate end it at once.
+
+use super::{Shared, errand::Asking, horizon::Repair};
+use crate::{
+    error::Error,
+    mechanism::{Micros, SECOND},
+    postgres::{clock, latch, register, settings, wait_event::Wait},
+};
+use pgrx::pg_sys;
+
+/// How long a change waits for the synchronous standby. Shorter than a member's patience.
+pub const PATIENCE: Micros = SECOND;
+
+/// Asks the running worker for a repair and waits until it is done and durable.
+pub fn repair(shared: &Shared, repair: Repair) -> Result<(), Error> {
+    wait_until_done(shared, || shared.horizon.ask(repair))
+}
+
+/// Waits until what `ask` asks for is done. What has not begun by the end of the wait is withdrawn.
+pub fn wait_until_done<'a>(shared: &Shared, ask: impl Fn() -> Option<Asking<'a>>) -> Result<(), Error> {
+    let mut asking = None;
+    let done = wait_for_move(shared, || {
+        if asking.is_none() {
+            asking = ask();
+        }
+        Ok(asking.as_ref().is_some_and(Asking::is_done).then_some(()))
+    });
+    done.map_err(|_| Error::RepairTimeout { has_begun: asking.is_some_and(|asking| !asking.withdraw()) })
+}
+
+/// Calls `attempt` until it gives a result or fails, and between two attempts waits for the worker, at most
+/// `idgen.wait_timeout` in all: what `attempt` itself sleeps does not count. No lock is held; cancel and terminate end
+/// it at once.
+pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
+    let mut left = settings::wait_timeout();
+    let result = loop {
+        if let Some(result) = attempt().transpose() {
+            break result;
+        }
+        if left <= 0 {
+            break Err(if shared.horizon.started() == 0 && shared.horizon.worker_pid().is_none() {
+                Error::NoWorker
+            } else {
+                Error::HorizonTimeout
+            });
+        }
+        let began = clock::boot();
+        shared.horizon.sleep_until_moved(left, Wait::Horizon);
+        left -= clock::boot() - began;
+    };
+    shared.horizon.end_sleep();
+    result
+}
+
+/// Returns when everything up to `record` is on disk and on the synchronous standbys.
+pub fn wait_until_durable(shared: &Shared, record: pg_sys::XLogRecPtr) -> Result<(), Error> {
+    register::flush(record);
+    let deadline = clock::boot() + PATIENCE;
+    while shared.horizon.is_synchronous() && !register::is_on_standbys(record) {
+        if clock::boot() >= deadline {
+            return Err(Error::HorizonTimeout);
+        }
+        latch::sleep(1_000, Wait::Durable);
+    }
+    Ok(())
+}

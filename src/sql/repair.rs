@@ -1,0 +1,86 @@
+//! What SQL can do to this server: repairs by superusers, and what its peers ask.
+
+use super::{checked, from_timestamptz};
+use crate::{
+    error::{Error, OrRaise},
+    mechanism::layout::SERVER,
+    postgres::{clock, settings},
+    protocol::gossip::Now,
+    shared::{self, Shared, horizon::Repair, serving, waiting},
+};
+use pgrx::prelude::*;
+
+#[pg_extern]
+fn idgen_accept_clock() {
+    waiting::repair(primary(), Repair::AcceptClock).or_raise();
+}
+
+#[pg_extern]
+fn idgen_raise_horizon(at: TimestampWithTimeZone) {
+    SERVER.ids_at(from_timestamptz(at)).ok_or(Error::OutsideLayout(SERVER)).or_raise();
+    waiting::repair(primary(), Repair::RaiseHorizon(from_timestamptz(at))).or_raise();
+}
+
+/// What a peer asks.
+#[pg_extern]
+fn idgen_gossip(cluster: &[u8], message: &[u8]) -> Option<String> {
+    let shared = primary();
+    if settings::cluster().as_bytes() != cluster {
+        Error::OtherCluster.raise();
+    }
+    let (now, reach) = (clock::both(), shared.places.gossip_reach());
+    shared.gossip.answer(&String::from_utf8_lossy(message), Now { boot: now.boot, wall: now.wall, reach }).or_raise()
+}
+
+#[pg_extern]
+fn idgen_take_over() {
+    let shared = primary();
+    if shared.gossip.process.pid().is_none() {
+        Error::NoPeers.raise();
+    }
+    waiting::wait_until_done(shared, || shared.gossip.ask_take_over()).or_raise();
+}
+
+#[pg_extern]
+fn idgen_observe(id: i64) {
+    let shared = primary();
+    let reach = SERVER.tick_end(SERVER.stamp_of(checked(SERVER, id)));
+    if reach > clock::both().wall.saturating_add(settings::max_clock_offset()) {
+        Error::ObservedTooFarAhead.raise();
+    }
+    shared.places.observe(reach, clock::boot());
+}
+
+#[pg_extern]
+fn idgen_release_machine() {
+    let shared = primary();
+    if settings::MACHINE_ID.get() >= 0 || settings::authority().is_none() {
+        Error::NotGranted.raise();
+    }
+    /// Who goes before it is given back calls it off.
+    struct Wanted<'a>(&'a Shared);
+    impl Drop for Wanted<'_> {
+        fn drop(&mut self) {
+            if !self.0.member.is_released() {
+                self.0.member.want_release(false);
+            }
+        }
+    }
+    shared.member.want_release(true);
+    let wanted = Wanted(shared);
+    let released = waiting::wait_for_move(shared, || Ok(shared.member.is_released().then_some(())));
+    drop(wanted);
+    released.map_err(|_| Error::ReleaseTimeout).or_raise();
+}
+
+#[pg_extern]
+fn idgen_take_machine() {
+    primary().member.want_release(false);
+}
+
+/// The shared words, on a server that is not in recovery.
+fn primary() -> &'static Shared {
+    let shared = shared::shared().or_raise();
+    serving::check_not_in_recovery().or_raise();
+    shared
+}

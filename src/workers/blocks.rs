@@ -1,0 +1,111 @@
+//! Blocks on a member: counters of order `block` get their values from the authority, ahead of need. The member worker
+//! leases, and leaves each block where a counter keeps its next one; callers go from block to block by themselves.
+
+use crate::{
+    mechanism::Micros,
+    postgres::{sequence::Next, settings},
+    protocol::blocks::{Block, Blocks},
+    shared::Shared,
+};
+use std::{collections::BTreeMap, ops::RangeInclusive};
+
+/// How long a generator that was refused is not asked for again.
+const PAUSE: Micros = 1_000_000;
+
+/// The same for one that was set back at the authority.
+const LONG_PAUSE: Micros = 10_000_000;
+
+/// A question for a block of the generator with this number, which has this key.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Ask {
+    pub generator: u32,
+    key: u64,
+}
+
+/// What is known of one generator.
+struct Lease {
+    key: u64,
+    blocks: Blocks,
+    asked: bool,
+    not_before: Micros,
+}
+
+/// The leases of this server, by the number of the generator.
+#[derive(Default)]
+pub struct Leases(BTreeMap<u32, Lease>);
+
+fn sizes() -> RangeInclusive<u64> {
+    let least = settings::MIN_BLOCK.get() as u64;
+    least..=least.max(settings::MAX_BLOCK.get() as u64)
+}
+
+impl Leases {
+    /// Looks which generators there are, and whose next block is used up.
+    pub fn collect(&mut self, shared: &Shared, now: Micros) {
+        if !shared.places.has_leased() {
+            return;
+        }
+        let leased = shared.places.leased();
+        self.0.retain(|number, lease| leased.iter().any(|(other, key, _)| number == other && *key == lease.key));
+        for (number, key, place) in leased {
+            let lease = self.0.entry(number).or_insert_with(|| Lease {
+                key,
+                blocks: Blocks::new(&sizes()),
+                asked: false,
+                not_before: 0,
+            });
+            if place.next().is_none() {
+                lease.blocks.advance(now, &sizes());
+            }
+        }
+    }
+
+    fn wishes(&self, now: Micros) -> impl Iterator<Item = (Ask, u64)> {
+        self.0
+            .iter()
+            .filter(move |(_, lease)| !lease.asked && now >= lease.not_before)
+            .filter_map(|(number, lease)| Some((Ask { generator: *number, key: lease.key }, lease.blocks.want()?)))
+    }
+
+    /// Whether there is something to ask.
+    pub fn has_wishes(&self, now: Micros) -> bool {
+        self.wishes(now).next().is_some()
+    }
+
+    /// The next question, and how many values to ask for.
+    pub fn next(&mut self, now: Micros) -> Option<(Ask, u64)> {
+        let (ask, want) = self.wishes(now).next()?;
+        self.of(ask)?.asked = true;
+        Some((ask, want))
+    }
+
+    fn of(&mut self, ask: Ask) -> Option<&mut Lease> {
+        self.0.get_mut(&ask.generator).filter(|lease| lease.key == ask.key)
+    }
+
+    /// Values `first .. limit` are this server's for good. False: it had some of them before, and takes none.
+    pub fn answered(&mut self, shared: &Shared, ask: Ask, first: u64, limit: u64, now: Micros) -> bool {
+        let Some(lease) = self.of(ask) else { return true };
+        lease.asked = false;
+        let is_new = lease.blocks.accept(Block { first, count: limit.saturating_sub(first) });
+        if is_new {
+            shared.places.keep_leased(ask.generator, ask.key, Next { first, limit, record: 0, file: 0 });
+            shared.horizon.wake_waiting();
+        } else {
+            // Each question uses values up.
+            lease.not_before = now + LONG_PAUSE;
+        }
+        is_new
+    }
+
+    pub fn refused(&mut self, ask: Ask, now: Micros) {
+        if let Some(lease) = self.of(ask) {
+            (lease.asked, lease.not_before) = (false, now + PAUSE);
+        }
+    }
+
+    /// The connection is gone: what was asked is asked again. What was leased without anyone hearing of it is a gap.
+    pub fn lost(&mut self) {
+        self.0.values_mut().for_each(|lease| lease.asked = false);
+    }
+}

@@ -1,0 +1,434 @@
+//! The connection to the authority. Whatever fails, it is given up, what was asked is asked again on the next host, and
+//! callers wait until their own deadline.
+
+use super::{blocks, bounds, kept, said::Said};
+use crate::{
+    mechanism::{Micros, SECOND},
+    postgres::{
+        clock, faults,
+        hosts::Hosts,
+        libpq::{Answer, Connection, Progress},
+        process::Waiter,
+        random, settings,
+        wait_event::Wait,
+    },
+    protocol::{
+        grants::{Answer as Granted, Ask, Change, Member},
+        tickets::{Run, Tickets},
+    },
+    shared::Shared,
+};
+use std::{
+    collections::VecDeque,
+    ffi::{CStr, CString},
+    sync::atomic::Ordering::*,
+};
+
+/// How long one host may take to connect, and to answer.
+const PATIENCE: Micros = 2 * SECOND;
+/// How long it pauses when no host could be used.
+const PAUSE: Micros = SECOND / 5;
+
+/// What was asked and not yet answered, in the order of asking.
+enum Question {
+    Prepare,
+    /// For the machine id.
+    Grant,
+    Strict(u64),
+    Block(blocks::Ask),
+}
+
+impl Question {
+    /// The same for questions of which one is asked again for the other.
+    fn number(&self) -> u64 {
+        match self {
+            Question::Prepare => 0,
+            Question::Grant => 1,
+            Question::Strict(_) => 2,
+            Question::Block(ask) => 3 + u64::from(ask.generator),
+        }
+    }
+}
+
+/// The member worker, with its connection if it has one.
+pub struct Link {
+    shared: &'static Shared,
+    authority: CString,
+    hosts: Option<Hosts>,
+    connection: Option<Connection>,
+    /// What a connection that is being made waits for, or whether there is more to send.
+    progress: Progress,
+    /// When the connection was begun, or it was given up.
+    since: Micros,
+    asked: VecDeque<(Question, Micros)>,
+    member: Member,
+    /// Whether a question on the grant is open, and when the next may be asked.
+    grant_is_asked: bool,
+    grant_at: Micros,
+    /// When what is held is to be kept again, as it could not be.
+    keep_at: Micros,
+    /// Whether the bounds no longer follow what is held, for it to be given back.
+    withdrawn: bool,
+    /// Whether the authority was asked on this connection if it knows the grant: it may be another one.
+    grant_is_known: bool,
+    said: Said,
+    tickets: Tickets,
+    /// The last generation that was taken from each slot.
+    generations: Vec<u32>,
+    blocks: blocks::Leases,
+    waiter: Waiter,
+}
+
+const ALLOCATE: &CStr = c"idgen_allocate";
+
+impl Link {
+    pub fn new(shared: &'static Shared) -> Self {
+        let member = Member::start(kept::incarnation(), kept::kept());
+        shared.backends.slots().iter().for_each(|slot| slot.put_back());
+        if settings::MACHINE_ID.get() < 0 {
+            bounds::follow_grant(shared, member.held);
+        }
+        Link {
+            shared,
+            authority: CString::default(),
+            hosts: None,
+            connection: None,
+            progress: Progress::Reading,
+            since: Micros::MIN,
+            asked: VecDeque::new(),
+            member,
+            grant_is_asked: false,
+            grant_at: 0,
+            keep_at: Micros::MAX,
+            withdrawn: false,
+            grant_is_known: false,
+            said: Said::new(shared),
+            tickets: Tickets::default(),
+            generations: vec![0; shared.backends.slots().len()],
+            blocks: blocks::Leases::default(),
+            waiter: Waiter::new(Wait::Work),
+        }
+    }
+
+    /// Goes by the connection string as it is now.
+    pub fn follow(&mut self, authority: &CStr) {
+        if self.authority.as_c_str() != authority {
+            self.give_up();
+            self.authority = authority.to_owned();
+            self.since = Micros::MIN;
+            match Hosts::parse(authority) {
+                Ok(hosts) => self.hosts = Some(hosts),
+                Err(why) => {
+                    self.hosts = None;
+                    self.said.complain(&format!("idgen.authority: {why}"));
+                }
+            }
+        }
+    }
+
+    /// Does what can be done without waiting; an error is one of the connection.
+    pub fn work(&mut self) -> Result<(), String> {
+        self.collect();
+        self.release();
+        if clock::boot() >= self.keep_at {
+            self.keep();
+        }
+        let Some(hosts) = &mut self.hosts else { return Ok(()) };
+        let now = clock::boot();
+        let Some(connection) = &mut self.connection else {
+            if now >= self.since.saturating_add(if hosts.is_first() { PAUSE } else { 0 }) {
+                self.shared.member.lock.exclusive(|| self.shared.member.host.set(&hosts.name()));
+                self.connection = hosts.connect(now)?;
+                if self.connection.is_some() {
+                    (self.since, self.progress) = (now, Progress::Writing);
+                }
+            }
+            return Ok(());
+        };
+        if !connection.is_established() {
+            if now > self.since + PATIENCE {
+                return Err("the host does not answer".into());
+            }
+            self.progress = connection.establish()?;
+            if self.progress != Progress::Established {
+                return Ok(());
+            }
+            connection.prepare(
+                ALLOCATE,
+                c"SELECT idgen_authority.allocate($1::text, $2::text, $3::text, $4::text, $5::bigint)",
+            )?;
+            self.asked.push_back((Question::Prepare, now));
+        }
+        if self.waiter.readable {
+            connection.consume()?;
+        }
+        while let Some(answer) = self.connection.as_mut().map_or(Ok(None), Connection::answer)? {
+            self.hear(answer)?;
+        }
+        if self.asked.front().is_some_and(|(_, at)| now > at + PATIENCE) {
+            return Err("the authority does not answer".into());
+        }
+        self.ask(now)
+    }
+
+    /// Takes the tickets of callers that wait.
+    fn collect(&mut self) {
+        for (number, slot) in self.shared.backends.slots().iter().enumerate() {
+            if let Some((generator, ticket)) = slot.take(number) {
+                // Who waits anew no longer waits as before.
+                self.tickets.cancel(ticket.slot, self.generations[number]);
+                self.generations[number] = ticket.generation;
+                self.tickets.wait(generator, ticket);
+            }
+        }
+        self.blocks.collect(self.shared, clock::boot());
+    }
+
+    /// Gives the machine id back if that is wanted, once no id can be given under it any more.
+    fn release(&mut self) {
+        let wanted = self.shared.member.release.load(SeqCst);
+        if self.withdrawn != wanted && self.member.held.is_some() {
+            // Called off before it was given back, the bounds may follow it again.
+            bounds::follow_grant(self.shared, self.member.held.filter(|_| !wanted));
+        }
+        self.withdrawn = wanted;
+        if !wanted {
+            return;
+        }
+        if self.member.held.is_some() {
+            let now = clock::boot();
+            if self.shared.grant.applied() == 0 && now >= self.grant_at {
+                let mut released = self.member.clone();
+                // Ids were permitted up to the horizon; streams of backends may have gone so far.
+                released.release(self.shared.horizon.durable());
+                // A restart that went on with it would meet the next holder.
+                if kept::keep(&released) {
+                    self.member = released;
+                } else {
+                    self.grant_at = now + SECOND;
+                    // Also if it is called off: what is held is to be kept then.
+                    self.keep_at = now + kept::KEEP_AGAIN;
+                    self.said
+                        .complain("the machine id is kept while idgen_grant in the data directory cannot be written");
+                }
+            }
+        } else if self.member.released.is_none() {
+            self.shared.member.released.store(true, Release);
+            self.shared.horizon.wake_waiting();
+        }
+    }
+
+    /// Asks what there is to ask.
+    fn ask(&mut self, now: Micros) -> Result<(), String> {
+        let ask_grant = self.grant_question(now);
+        let Some(connection) = &mut self.connection else { return Ok(()) };
+        let cluster = settings::cluster();
+        while let Some(request) = self.tickets.next(now) {
+            let named = self.shared.places.generator_name(request.generator);
+            let want = number(request.want);
+            connection.ask_prepared(ALLOCATE, &[cluster.clone(), named.schema, named.name, named.definition, want])?;
+            self.asked.push_back((Question::Strict(request.number), now));
+        }
+        while let Some((ask, want)) = self.blocks.next(now) {
+            let named = self.shared.places.generator_name(ask.generator);
+            let parameters = [cluster.clone(), named.schema, named.name, named.definition, number(want)];
+            connection.ask(
+                c"SELECT idgen_authority.lease_block($1::text, $2::text, $3::text, $4::text, $5::bigint)",
+                &parameters,
+            )?;
+            self.asked.push_back((Question::Block(ask), now));
+        }
+        if let Some(ask) = ask_grant {
+            let wall = clock::both().wall;
+            let question = self.member.question(ask, self.shared.horizon.now(), wall, random::number());
+            connection.ask(
+                c"SELECT idgen_authority.grant_machine($1::text, $2::text, $3::text)",
+                &[cluster, number(question), host_name()],
+            )?;
+            self.asked.push_back((Question::Grant, now));
+            (self.grant_is_asked, self.grant_is_known) = (true, true);
+        }
+        let more = connection.flush()?;
+        if !self.asked.is_empty() {
+            faults::point("member:asked");
+        }
+        self.progress = if more { Progress::Writing } else { Progress::Established };
+        Ok(())
+    }
+
+    fn grant_question(&self, now: Micros) -> Option<Ask> {
+        // The effective clock is known when the horizon has been moved once.
+        let may_ask = settings::MACHINE_ID.get() < 0
+            && !self.grant_is_asked
+            && now >= self.grant_at
+            && self.shared.horizon.started() != 0
+            && (self.member.held.is_some() || self.shared.grant.applied() == 0);
+        if !may_ask {
+            return None;
+        }
+        let ask = self.member.ask(self.shared.horizon.now()).or_else(|| {
+            let unknown = !self.grant_is_known && !cfg!(feature = "copied_grants");
+            let held = self.member.held.filter(|_| unknown)?;
+            Some(held.renewal())
+        })?;
+        let resting = self.shared.member.release.load(SeqCst) && !matches!(ask, Ask::Release { .. });
+        (!resting).then_some(ask)
+    }
+
+    /// Takes an answer to the oldest question.
+    fn hear(&mut self, answer: Answer) -> Result<(), String> {
+        faults::point("member:heard");
+        let Some((question, asked)) = self.asked.pop_front() else { return Err("an answer to nothing".into()) };
+        let now = clock::boot();
+        let text = match answer {
+            Answer::Row(row) => row.and_then(|row| row.into_iter().next().flatten()),
+            Answer::Refused { code, message } => return self.refused(question, &code, message, now),
+        };
+        self.shared.member.round_trip.store(now - asked, Relaxed);
+        let (number, mut is_well) = (question.number(), true);
+        let numbers = || -> Option<Vec<i64>> { text.as_ref()?.split(' ').map(|number| number.parse().ok()).collect() };
+        match question {
+            Question::Prepare => {}
+            Question::Strict(request) => {
+                let run = match numbers().as_deref() {
+                    Some([first, count, machine]) => {
+                        Run { first: *first as u64, count: *count as u64, machine: *machine as u64 }
+                    }
+                    _ => return Err("the authority's answer cannot be read".into()),
+                };
+                let slots = self.shared.backends.slots();
+                self.tickets.answered(request, run, now, |ticket, run| slots[ticket.slot as usize].answer(ticket, run));
+            }
+            Question::Block(ask) => {
+                match numbers().as_deref() {
+                    Some([first, limit]) => {
+                        if !self.blocks.answered(self.shared, ask, *first as u64, *limit as u64, now) {
+                            let name = self.shared.places.generator_name(ask.generator).name;
+                            let name = name.to_string_lossy();
+                            is_well = false;
+                            self.said.refuse(number, &format!(
+                            "generator \"{name}\" was set back at the authority, below what this server has given"
+                        ));
+                        }
+                    }
+                    _ => return Err("the authority's answer cannot be read".into()),
+                }
+            }
+            Question::Grant => {
+                self.grant_is_asked = false;
+                self.grant_at = now + SECOND / 10;
+                let answer = text.as_ref().and_then(|text| text.parse::<Granted>().ok());
+                let answer = answer.ok_or("the authority's answer cannot be read")?;
+                if self.member.accept(&answer, self.shared.horizon.now()) != Change::Nothing {
+                    self.changed();
+                }
+            }
+        }
+        if is_well {
+            let hosts = self.hosts.as_ref();
+            self.said.well(number, || hosts.map_or(String::new(), |hosts| hosts.name()));
+        }
+        Ok(())
+    }
+
+    /// Keeps what is held now; if that cannot be done, again after a while.
+    fn keep(&mut self) {
+        self.keep_at = if kept::keep(&self.member) { Micros::MAX } else { clock::boot() + kept::KEEP_AGAIN };
+    }
+
+    /// Keeps what is held now, and has the bounds follow.
+    fn changed(&mut self) {
+        self.keep();
+        faults::point("member:kept");
+        bounds::follow_grant(self.shared, self.member.held.filter(|_| !self.withdrawn));
+    }
+
+    /// What the authority would not do. What may pass is asked again, elsewhere if it is not the one to ask.
+    fn refused(&mut self, question: Question, code: &str, message: String, now: Micros) -> Result<(), String> {
+        // Shutting down, no lease, no standby that acknowledges, in recovery, connections that end.
+        let passes = code.starts_with("57") || code.starts_with("08") || code == "25006";
+        // The next host may be the one to ask, where this one is no authority, or not theirs.
+        let elsewhere = matches!(question, Question::Grant | Question::Prepare)
+            && ["0A000", "3F000", "42883", "42501"].contains(&code)
+            && self.hosts.as_ref().is_some_and(|hosts| hosts.count() > 1);
+        if passes || elsewhere {
+            self.said.keep(question.number());
+            self.asked.push_front((question, now));
+            return Err(message);
+        }
+        self.said.refuse(question.number(), &message);
+        match question {
+            Question::Strict(request) => {
+                let none = Run { first: 0, count: 0, machine: 0 };
+                let slots = self.shared.backends.slots();
+                self.tickets.failed(request, |ticket| slots[ticket.slot as usize].answer(ticket, none));
+            }
+            Question::Block(ask) => self.blocks.refused(ask, now),
+            Question::Prepare => return Err(message),
+            Question::Grant => {
+                self.grant_is_asked = false;
+                self.grant_at = now + SECOND / 2;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the connection up and goes on to the next host.
+    pub fn lose(&mut self, why: &str) {
+        self.said.complain(why);
+        self.give_up();
+        self.since = clock::boot();
+        if let Some(hosts) = &mut self.hosts {
+            hosts.next();
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.connection = None;
+        self.asked.clear();
+        (self.grant_is_asked, self.grant_is_known) = (false, false);
+        self.tickets.lost();
+        self.blocks.lost();
+        self.shared.member.connected.store(false, Relaxed);
+    }
+
+    /// Waits for whatever comes first. False: the process is to end.
+    pub fn wait(&mut self) -> bool {
+        let idle = &self.shared.member.idle;
+        let is_established = self.connection.as_ref().is_some_and(Connection::is_established);
+        let can_send = is_established && self.tickets.len().1 < self.tickets.depth();
+        // Who comes while nothing could be sent is seen when an answer comes.
+        if can_send {
+            idle.set(true);
+        }
+        // Whoever came before this was set is seen now; whoever comes after it wakes.
+        self.collect();
+        let now = clock::boot();
+        let timeout = if can_send && self.tickets.len().0 > 0 || is_established && self.blocks.has_wishes(now) {
+            0
+        } else {
+            match &self.hosts {
+                None => SECOND,
+                Some(hosts) if self.connection.is_none() && hosts.is_resolving() => SECOND / 50,
+                Some(hosts) if self.connection.is_none() && hosts.is_first() => {
+                    self.since.saturating_add(PAUSE).saturating_sub(now).clamp(0, PAUSE)
+                }
+                Some(_) if self.connection.is_none() => 0,
+                Some(_) => SECOND / 10,
+            }
+        };
+        let connection = self.connection.as_ref().map(|connection| (connection, self.progress));
+        let goes_on = self.waiter.wait(connection, timeout);
+        idle.set(false);
+        goes_on
+    }
+}
+
+fn number(number: impl ToString) -> CString {
+    CString::new(number.to_string()).unwrap_or_default()
+}
+
+fn host_name() -> CString {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    CString::new(name.trim()).unwrap_or_default()
+}

@@ -1,0 +1,11 @@
+//! idgen's background workers, each a process: the horizon's, which alone opens bounds; the member's, with the connection to the
+//! authority; and gossip. The book's is in [`crate::authority`].
+
+mod blocks;
+mod bounds;
+mod gossip;
+pub mod horizon;
+mod kept;
+mod link;
+mod member;
+mod said;
