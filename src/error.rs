@@ -327,7 +327,7 @@ impl Error {
                 "there is no place for the durable horizon of idgen".into(),
             )
             .set_detail("It is kept as a replication origin, and all places for those are taken.")
-            .set_hint(if cfg!(feature = "pg18") {
+            .set_hint(if pgrx::pg_sys::PG_VERSION_NUM >= 180_000 {
                 "Raise max_active_replication_origins by one, on the standbys first, and restart the server."
             } else {
                 "Raise max_replication_slots by one, on the standbys first, and restart the server."

@@ -87,9 +87,9 @@ fn may_call(function: pg_sys::Oid) -> bool {
     let mode = pg_sys::AclMode::from(pg_sys::ACL_EXECUTE);
     // SAFETY: a lookup by oid.
     unsafe {
-        #[cfg(feature = "pg15")]
+        #[cfg(feature = "aclcheck_by_kind")]
         let answer = pg_sys::pg_proc_aclcheck(function, pg_sys::GetUserId(), mode);
-        #[cfg(not(feature = "pg15"))]
+        #[cfg(not(feature = "aclcheck_by_kind"))]
         let answer = pg_sys::object_aclcheck(pg_sys::ProcedureRelationId, function, pg_sys::GetUserId(), mode);
         answer == pg_sys::AclResult::ACLCHECK_OK
     }

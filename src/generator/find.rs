@@ -128,9 +128,9 @@ pub fn named(schema: &[u8], name: &[u8], definition: &str) -> Result<Rc<Generato
 unsafe fn local_transaction() -> u32 {
     // SAFETY: a backend that runs SQL has a PGPROC, and only it writes this.
     unsafe {
-        #[cfg(any(feature = "pg15", feature = "pg16"))]
+        #[cfg(feature = "plain_lxid")]
         return (*pg_sys::MyProc).lxid;
-        #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+        #[cfg(not(feature = "plain_lxid"))]
         return (*pg_sys::MyProc).vxid.lxid;
     }
 }

@@ -179,9 +179,9 @@ impl Waiter {
             if !self.set.is_null() {
                 pg_sys::FreeWaitEventSet(self.set);
             }
-            #[cfg(any(feature = "pg15", feature = "pg16"))]
+            #[cfg(feature = "wait_sets_in_contexts")]
             let owner = pg_sys::TopMemoryContext;
-            #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+            #[cfg(not(feature = "wait_sets_in_contexts"))]
             let owner = ptr::null_mut();
             self.set = pg_sys::CreateWaitEventSet(owner, 3);
             let none = pg_sys::PGINVALID_SOCKET;

@@ -3,7 +3,7 @@
 //!
 //! The carrier is the position of a replication origin with a fixed id and no row in pg_replication_origin: 64 bits,
 //! checkpointed, replayed by standbys even without this library, and out of reach of DROP. It permanently takes one of
-//! the places for replication origins (max_replication_slots; PostgreSQL 18: max_active_replication_origins).
+//! the places for replication origins (max_replication_slots; from PostgreSQL 18 on max_active_replication_origins).
 
 use super::lock;
 use crate::mechanism::Micros;
@@ -14,7 +14,7 @@ use std::{
 };
 
 /// Above what pg_replication_origin_create() hands out in practice, below the reserved 65535.
-const ORIGIN: pg_sys::RepOriginId = 65530;
+const ORIGIN: u16 = 65530;
 
 /// Reads the register; 0 if it was never written. What it says may not be flushed yet: it tells where to go on, and
 /// permits nothing.

@@ -66,7 +66,7 @@ pub fn advance(
     // raise but into the PANIC that PostgreSQL means by it. Guarded calls of pgrx leave the section as it is.
     unsafe {
         let buffer = pg_sys::ReadBuffer(relation, 0);
-        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as i32);
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_EXCLUSIVE as _);
         let page = pg_sys::BufferGetPage(buffer);
         let ((tuple, length), data) = sequence_data(page);
 
@@ -95,17 +95,19 @@ pub fn advance(
         (*data).log_cnt = 0;
         if logged {
             const XLOG_SEQ_LOG: u8 = 0;
-            #[cfg(feature = "pg15")]
+            #[cfg(feature = "rel_file_nodes")]
             let mut locator = (*relation).rd_node;
-            #[cfg(not(feature = "pg15"))]
+            #[cfg(not(feature = "rel_file_nodes"))]
             let mut locator = (*relation).rd_locator;
             pg_sys::XLogBeginInsert();
             pg_sys::XLogRegisterBuffer(0, buffer, pg_sys::REGBUF_WILL_INIT as u8);
             pg_sys::XLogRegisterData((&raw mut locator).cast(), size_of_val(&locator) as _);
             pg_sys::XLogRegisterData(tuple.cast(), length as _);
             let end = pg_sys::XLogInsert(pg_sys::RmgrIds::RM_SEQ_ID as u8, XLOG_SEQ_LOG);
-            (*page.cast::<pg_sys::PageHeaderData>()).pd_lsn =
-                pg_sys::PageXLogRecPtr { xlogid: (end >> 32) as u32, xrecoff: end as u32 };
+            // As PageSetLSN() does: in one write, the higher half first. Pages are aligned to more than this.
+            const { assert!(size_of::<pg_sys::PageXLogRecPtr>() == size_of::<u64>()) };
+            let lsn = &raw mut (*page.cast::<pg_sys::PageHeaderData>()).pd_lsn;
+            lsn.cast::<u64>().write(if cfg!(target_endian = "little") { end.rotate_left(32) } else { end });
         }
         pg_sys::CritSectionCount -= 1;
         pg_sys::UnlockReleaseBuffer(buffer);
@@ -140,7 +142,7 @@ pub fn count(sequence: pg_sys::Oid, is_counter: impl FnOnce() -> bool) -> Option
         let is_counter = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_SEQUENCE && is_counter();
         let count = (allowed && is_counter).then(|| {
             let buffer = pg_sys::ReadBuffer(relation, 0);
-            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+            pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as _);
             let data = sequence_data(pg_sys::BufferGetPage(buffer)).1;
             let count = (*data).last_value - i64::from(!(*data).is_called);
             pg_sys::UnlockReleaseBuffer(buffer);
@@ -166,9 +168,9 @@ unsafe fn sequence_data(page: pg_sys::Page) -> ((*mut u8, u32), *mut SequenceDat
 unsafe fn needs_wal(relation: pg_sys::Relation) -> bool {
     // SAFETY: an open relation, and a setting.
     unsafe {
-        #[cfg(feature = "pg15")]
+        #[cfg(feature = "rel_file_nodes")]
         let new_file = (*relation).rd_firstRelfilenodeSubid;
-        #[cfg(not(feature = "pg15"))]
+        #[cfg(not(feature = "rel_file_nodes"))]
         let new_file = (*relation).rd_firstRelfilelocatorSubid;
         pg_sys::wal_level >= pg_sys::WalLevel::WAL_LEVEL_REPLICA as i32
             || (*relation).rd_createSubid == 0 && new_file == 0

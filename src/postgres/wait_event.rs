@@ -20,13 +20,13 @@ pub enum Wait {
     Work,
 }
 
-#[cfg(any(feature = "pg15", feature = "pg16"))]
+#[cfg(feature = "no_wait_names")]
 pub fn event(_wait: Wait) -> u32 {
     pg_sys::PG_WAIT_EXTENSION
 }
 
 /// What PostgreSQL is to report. The first call in a process takes a lock.
-#[cfg(not(any(feature = "pg15", feature = "pg16")))]
+#[cfg(not(feature = "no_wait_names"))]
 pub fn event(wait: Wait) -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
     static KNOWN: [AtomicU32; 6] = [const { AtomicU32::new(0) }; 6];
