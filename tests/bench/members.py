@@ -152,14 +152,18 @@ try:
     STRICT = "SELECT idgen_next()"
     print("   strict ids, no delay", file=sys.stderr)
     table = []
-    for sessions in 1, 16, 64:
+    for sessions in 1, 4, 16, 64:
         found = turns({
             "strict": lambda: rate(pgbench(member, STRICT, sessions)),
             "dblink": lambda: rate(pgbench(member, by_dblink(near), sessions)),
             "fdw": lambda: rate(pgbench(member, "SELECT id FROM nv", sessions)),
+            "direct": lambda: rate(pgbench(authority, STRICT, sessions)),
+            "nothing": lambda: rate(pgbench(member, "SELECT 1", sessions)),
         })
+        # A statement on the member that does nothing, and after it one on the authority.
+        both = [1 / (1 / a + 1 / b) for a, b in zip(found["direct"], found["nothing"])]
         table.append(f"| {sessions} | {spread(found['strict'])} | {ratio(found['strict'], found['dblink'])} "
-                     f"| {ratio(found['strict'], found['fdw'])} |")
+                     f"| {ratio(found['strict'], found['fdw'])} | {ratio(found['strict'], found['direct'])} | {ratio(both, found['direct'])} |")
     print("   strict ids, 1 ms away", file=sys.stderr)
     def point(to):
         member.sql(f"ALTER SYSTEM SET idgen.authority = '{to}'")
@@ -174,7 +178,7 @@ try:
         sys.exit("the member does not reach its authority")
     point(far)
     distant = []
-    for sessions in 1, 16, 64:
+    for sessions in 1, 4, 16, 64:
         found = turns({
             "strict": lambda: rate(pgbench(member, STRICT, sessions)),
             "dblink": lambda: rate(pgbench(member, by_dblink(far), sessions)),
@@ -223,9 +227,12 @@ Made by `make bench-members`: PostgreSQL {version}, commit {commit}, {cores} cor
 
 ## Strict, no delay
 
-| sessions | ids a second | times a connection for each session (dblink) | times `nextval()` through postgres_fdw |
-|---|---|---|---|
+| sessions | ids a second | times a connection for each session (dblink) | times `nextval()` through postgres_fdw | times sessions on the authority itself | what those would be with a statement `SELECT 1` on the member before each |
+|---|---|---|---|---|---|
 {chr(10).join(table)}
+
+A strict id is asked for when its call has begun, so that a session on a member makes two round trips where one on the authority makes one: the last
+column is what that alone leaves.
 
 ## Strict, {2 * DELAY_US / 1000:g} ms of round trip added
 
