@@ -1,5 +1,6 @@
 # make && sudo make install      for the PostgreSQL of PG_CONFIG; DEBUG=1 keeps the symbols, 15 MB of 17
 # make uninstall                 takes it away again
+# make image DESTDIR=FOLDER      the same as a volume with share and lib, for extension_control_path (PostgreSQL 18 and newer)
 # make dist                      the sources as PGXN wants them, idgen-VERSION.zip
 # make installcheck              SQL tests on a running server that preloads idgen (PGHOST, PGPORT, PGUSER)
 # make run                       three shards on this machine, from nothing
@@ -25,6 +26,8 @@ LIBRARY = $(CARGO_TARGET_DIR)/pg$(PG_MAJOR)/idgen.so
 VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" idgen.control)
 FEATURES = --features pg$(PG_MAJOR)
 TESTS = $(basename $(notdir $(sort $(wildcard tests/sql/*.sql))))
+LIBRARIES = $(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)
+EXTENSIONS = $(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension
 
 export IDGEN_HOME CARGO_TARGET_DIR
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
@@ -53,13 +56,19 @@ $(LIBRARY): $(if $(shell command -v cargo),FORCE)
 	install -D -m 755 $(CARGO_TARGET_DIR)/release/libidgen.so $@
 
 install: $(LIBRARY)
-	install -d '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)' '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension'
-	install $(if $(DEBUG),,--strip) -m 755 $(LIBRARY) '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/'
-	install -m 644 idgen.control idgen_authority.control sql/idgen--*.sql sql/idgen_authority--*.sql '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension/'
+	install -d '$(LIBRARIES)' '$(EXTENSIONS)'
+	install $(if $(DEBUG),,--strip) -m 755 $(LIBRARY) '$(LIBRARIES)/'
+	install -m 644 idgen.control idgen_authority.control sql/idgen--*.sql sql/idgen_authority--*.sql '$(EXTENSIONS)/'
 
 uninstall:
-	rm -f '$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)/$(notdir $(LIBRARY))'
-	cd '$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension' && rm -f idgen.control idgen_authority.control idgen--*.sql idgen_authority--*.sql
+	rm -f '$(LIBRARIES)/$(notdir $(LIBRARY))'
+	cd '$(EXTENSIONS)' && rm -f idgen.control idgen_authority.control idgen--*.sql idgen_authority--*.sql
+
+# As CloudNativePG mounts it: /extensions/idgen/share/extension and /extensions/idgen/lib.
+image: LIBRARIES = $(or $(DESTDIR),$(error make image needs DESTDIR=FOLDER))$(if $(filter 15 16 17,$(PG_MAJOR)),$(error make image is for \
+	PostgreSQL 18 and newer))/lib
+image: EXTENSIONS = $(DESTDIR)/share/extension
+image: install
 
 dist:
 	git archive --format zip --prefix idgen-$(VERSION)/ -o idgen-$(VERSION).zip HEAD
@@ -91,6 +100,8 @@ test:
 	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
 	$(call stage,scripts,tests/security/pgspot.sh)
 	$(call stage,documents,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-documents)
+	$(call stage,PGXN,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-pgxn)
+	$(foreach v,$(filter 18,$(PG_VERSIONS)),$(call stage,image,. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-image)$(newline))
 	$(call stage,assertions,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-asserts)
 	$(call stage,instructions,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin tests/budget/run.sh)
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
@@ -174,6 +185,14 @@ test-documents: export SETTINGS = idgen.authority_database = 'many-servers'
 test-documents:
 	tests/temporary_server.sh tests/documents/run.py $(PAGES)
 
+# What is built here is the library that the tests of that version have built, but from the folder of the package.
+test-pgxn test-image: export TARGETS = --lib --test clusters
+test-pgxn:
+	tests/packages/pgxn.sh
+
+test-image:
+	tests/packages/image.sh
+
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
 
@@ -203,7 +222,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install uninstall dist installcheck clean run psql bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms test-clients test-documents soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
+.PHONY: FORCE all install uninstall image dist installcheck clean run psql bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms test-clients test-documents test-pgxn test-image soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
 
 define newline
 
