@@ -1,4 +1,5 @@
-# make && sudo make install      for the PostgreSQL of PG_CONFIG; DEBUG=1 keeps the symbols, 15 MB of 17
+# make && sudo make install      for the PostgreSQL of PG_CONFIG; DEBUG=1 keeps the symbols, 15 MB of 17;
+#                                REPRODUCIBLE=1 builds the same bytes in whatever folder
 # make uninstall                 takes it away again
 # make image DESTDIR=FOLDER      the same as a volume with share and lib, for extension_control_path (PostgreSQL 18 and newer)
 # make dist                      the sources as PGXN wants them, idgen-VERSION.zip
@@ -9,6 +10,7 @@
 # make soak MINUTES=30            long storms of faults: half of the time on one server and its standby, half on several
 # make kills KILLS=1000          as many kills at random moments, against the durable horizon
 # make asserts                   SQL and cluster tests on a PostgreSQL with assertions, built from source once
+# make test-packages             Debian's packages, built and installed in clean chroots (as root; some ten minutes)
 # make suites                    PostgreSQL's own regression and isolation tests with idgen preloaded
 # make miri                      what needs no PostgreSQL, under Miri (with a nightly Rust; some minutes)
 # make bench-members             what orders over several servers cost, into docs/performance/members.md
@@ -25,7 +27,7 @@ CARGO_TARGET_DIR ?= target
 LIBRARY = $(CARGO_TARGET_DIR)/pg$(PG_MAJOR)/idgen.so
 VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" idgen.control)
 FEATURES = --features pg$(PG_MAJOR)
-TESTS = $(basename $(notdir $(sort $(wildcard tests/sql/*.sql))))
+TESTS ?= $(basename $(notdir $(sort $(wildcard tests/sql/*.sql))))
 LIBRARIES = $(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)
 EXTENSIONS = $(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension
 
@@ -33,6 +35,16 @@ export IDGEN_HOME CARGO_TARGET_DIR
 export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 # With a backtrace PostgreSQL's error messages would differ from the expected ones.
 export RUST_BACKTRACE = 0
+
+# No folder of this machine is in the library: neither of idgen, nor of the crates, nor of the standard library's sources. And
+# the bindings are formatted, so have lines, as rustfmt.toml says, wherever they are made.
+ifeq ($(REPRODUCIBLE)$(REMAPPED),1)
+export REMAPPED = 1
+remap = $(1)$(CURDIR)=/idgen $(1)$(abspath $(CARGO_TARGET_DIR))=/idgen/target $(1)$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=/crates
+export RUSTFLAGS := $(RUSTFLAGS) $(call remap,--remap-path-prefix=) \
+	--remap-path-prefix=$(shell rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$(shell rustc -vV | sed -n 's/^commit-hash: //p')
+export CFLAGS := $(CFLAGS) $(call remap,-ffile-prefix-map=)
+endif
 
 MAKEFLAGS += --no-print-directory
 
@@ -52,6 +64,7 @@ all: $(LIBRARY)
 # Where there is no cargo, as under sudo, what was built is installed.
 $(LIBRARY): $(if $(shell command -v cargo),FORCE)
 	@[ -n "$(PG_MAJOR)" ] || { echo "PG_CONFIG=$(PG_CONFIG) is not a pg_config" >&2; exit 1; }
+	$(if $(REMAPPED),install -D -m 644 rustfmt.toml $(CARGO_TARGET_DIR)/rustfmt.toml)
 	cargo build --release $(FEATURES) $(TARGETS)
 	install -D -m 755 $(CARGO_TARGET_DIR)/release/libidgen.so $@
 
@@ -193,6 +206,9 @@ test-pgxn:
 test-image:
 	tests/packages/image.sh
 
+test-packages:
+	tests/packages/deb.sh
+
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
 
@@ -222,7 +238,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install uninstall image dist installcheck clean run psql bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms test-clients test-documents test-pgxn test-image soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
+.PHONY: FORCE all install uninstall image dist installcheck clean run psql bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms test-clients test-documents test-pgxn test-image test-packages soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
 
 define newline
 
