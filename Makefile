@@ -114,7 +114,7 @@ test:
 	$(call stage,scripts,tests/security/pgspot.sh)
 	$(call stage,documents,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-documents)
 	$(call stage,PGXN,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-pgxn)
-	$(foreach v,$(filter 18,$(PG_VERSIONS)),$(call stage,image,. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-image)$(newline))
+	$(foreach v,$(filter-out 15 16 17,$(PG_VERSIONS)),$(call stage,image,. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-image)$(newline))
 	$(call stage,assertions,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-asserts)
 	$(call stage,instructions,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin tests/budget/run.sh)
 	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)

@@ -1,6 +1,7 @@
 #!/bin/bash
 # tests/packages/image.sh: the volume that `make image` lays out, mounted where CloudNativePG mounts it, on a server of
-# $PG_BINDIR that has no other idgen: both extensions are created and used from there, and the SQL tests pass.
+# $PG_BINDIR that has no other idgen: both extensions are created and used from there, and the SQL tests pass. Where root has
+# buildah, the volume is what is in the image that examples/container/Containerfile.volume makes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 die() { echo "tests/packages/image.sh: $*" >&2; exit 1; }
@@ -13,6 +14,17 @@ make image DESTDIR="$volume"
 [ -f "$volume/share/extension/idgen.control" ] || die "no control file in $volume/share/extension"
 ! readelf -S "$volume/lib/idgen.so" | grep -q '\.symtab\|\.debug' || die "the library has symbols"
 
+if [ "$(id -u)" = 0 ] && command -v buildah >/dev/null; then
+    store() { buildah --storage-driver overlay --root "$work/images" --runroot "$work/images-run" "$@"; }
+    store build -q -t idgen:18 -f examples/container/Containerfile.volume "$volume"
+    container=$(store from --pull-never localhost/idgen:18)
+    rm -r "$volume"
+    cp -r "$(store mount "$container")" "$volume"
+    chmod 755 "$volume"
+    store rm "$container" >/dev/null
+else
+    echo "image: no buildah, so the folder itself is the volume"
+fi
 cp -a "$(cd "$PG_BINDIR/.." && pwd)" "$work/tree"
 find "$work/tree" -name 'idgen*' -delete
 export PG_BINDIR=$work/tree/bin
