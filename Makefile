@@ -10,7 +10,7 @@
 # make soak MINUTES=30            long storms of faults: half of the time on one server and its standby, half on several
 # make kills KILLS=1000          as many kills at random moments, against the durable horizon
 # make asserts                   SQL and cluster tests on a PostgreSQL with assertions, built from source once
-# make test-packages             Debian's packages, built and installed in clean chroots (as root; some ten minutes)
+# make test-packages             Debian's packages, in clean chroots of SUITE, bookworm (as root; a quarter of an hour)
 # make suites                    PostgreSQL's own regression and isolation tests with idgen preloaded
 # make miri                      what needs no PostgreSQL, under Miri (with a nightly Rust; some minutes)
 # make bench-members             what orders over several servers cost, into docs/performance/members.md
@@ -207,7 +207,7 @@ test-image:
 	tests/packages/image.sh
 
 test-packages:
-	tests/packages/deb.sh
+	tests/packages/deb.sh $(SUITE)
 
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
