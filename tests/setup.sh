@@ -32,15 +32,18 @@ pypi() { # the package, and the folder of PostgreSQL in it
     esac
 }
 
+# Those that the library has a feature for.
+known=$(sed -n 's/^pg\([0-9]*\) = .*/\1/p' "$(dirname "$0")/../Cargo.toml" | xargs)
+
 versions() {
-    for v in 15 16 17 18; do
+    for v in $known; do
         if is_installed $v || is_in_apt $v || pypi $v >/dev/null; then echo $v; fi
     done
 }
 
 default_version() {
-    for v in 15 16 17 18; do if is_installed $v; then echo $v && return; fi; done
-    for v in 15 16 17 18; do if is_in_apt $v; then echo $v && return; fi; done
+    for v in $known; do if is_installed $v; then echo $v && return; fi; done
+    for v in $known; do if is_in_apt $v; then echo $v && return; fi; done
     echo 18
 }
 
@@ -94,18 +97,30 @@ unpack_helpers() {
     [ -d "$home/grafana" ] || (install_pypi 'grafana-foundation-sdk==1769699998!10.1.0' "$home/grafana") || true
 }
 
-# Without pip, root installs it; anyone else can still run the copy of it that Debian keeps for other packages.
+# Without Python or pip, root installs them; anyone else can still run copies of them, unpacked from Debian's packages.
 has_pip() { python3 -m pip --version >/dev/null 2>&1; }
 need_pip() {
     has_pip && return
     if is_root; then
         apt_install python3-pip
     else
-        unpack_deb python3-pip-whl "$home/pip" || return 1
+        need_python && unpack_deb python3-pip-whl "$home/pip" || return 1
         PYTHONPATH=$(echo "$home"/pip/usr/share/python-wheels/pip-*.whl)
         export PYTHONPATH
     fi
     has_pip
+}
+
+need_python() {
+    local to=$home/python
+    case $(command -v python3) in "" | "$to"/*) ;; *) return 0 ;; esac
+    unpack_with_dependencies "$to" python3 || return 1
+    mkdir -p "$to/bin"
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s/usr/bin/python3 "$@"\n' \
+        "$(printf '%s:' "$to"/usr/lib/*-linux-gnu* "$to"/lib/*-linux-gnu*)" "$to" >"$to/bin/python3"
+    chmod +x "$to/bin/python3"
+    PATH=$to/bin:$PATH
+    echo "export PATH=$to/bin:\$PATH" >>"$home/env"
 }
 
 # Puts a package of PyPI into a folder of its own.

@@ -141,11 +141,11 @@ impl Cluster {
         if Cluster::version() >= 17 { name } else { "Extension" }
     }
 
-    /// PostgreSQL's major version.
+    /// PostgreSQL's major version: 18 of "18.1", 19 of "19rc1".
     pub fn version() -> u32 {
         let output = program("postgres").arg("--version").output().unwrap();
         let words = String::from_utf8(output.stdout).unwrap();
-        words.split([' ', '.']).find_map(|word| word.parse().ok()).unwrap()
+        words.split(|c: char| !c.is_ascii_digit()).find_map(|number| number.parse().ok()).unwrap()
     }
 
     fn empty() -> Cluster {
