@@ -12,6 +12,7 @@
 # make asserts                   SQL and cluster tests on a PostgreSQL with assertions, built from source once
 # make test-packages             Debian's packages, in clean chroots of SUITE, bookworm (as root; a quarter of an hour)
 # make suites                    PostgreSQL's own regression and isolation tests with idgen preloaded
+# make test-debian13             SQL and cluster tests on PostgreSQL 17, in a Debian 13 (as root)
 # make miri                      what needs no PostgreSQL, under Miri (with a nightly Rust; some minutes)
 # make bench-members             what orders over several servers cost, into docs/performance/members.md
 # make bench                     what ids cost, into docs/performance.md (PG_VERSION=18, BENCH=quick)
@@ -111,6 +112,7 @@ test:
 	$(call stage,format,cargo fmt --check)
 	$(call stage,lint and pure tests,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-pure)
 	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
+	$(call stage,PostgreSQL 17 in Debian 13,$(MAKE) test-debian13 TESTED="$(DEBIAN13)")
 	$(call stage,scripts,tests/security/pgspot.sh)
 	$(call stage,documents,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-documents)
 	$(call stage,PGXN,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-pgxn)
@@ -132,7 +134,18 @@ test-pure:
 test-one: TARGETS = --lib --test clusters
 test-one: install
 	tests/temporary_server.sh $(MAKE) installcheck
-	cargo test --release $(FEATURES) --test clusters
+	cargo test --release $(FEATURES) --test clusters -- $(TESTED)
+
+# SQL and cluster tests on one version, set up if it is not there; TESTED names those of the cluster tests that are run.
+test-version: export TARGETS = --lib --test clusters
+test-version:
+	$(in_private_tree) $(MAKE) test-one
+
+# PostgreSQL 17, which Debian 12 does not have. Alone it runs all of both suites, minutes; among all the tests those of the
+# cluster tests that rest most on what each version does in its own way: recovery, standbys, names of waits, COPY, sockets.
+DEBIAN13 ?= concurrency:: copy:: crash:: failover:: strict:: synchronous:: worker::
+test-debian13:
+	tests/chroot.sh trixie make test-version TESTED="$(TESTED)" || [ $$? = 77 ]
 
 # Storms need a library with points where the worker can be killed, and one that keeps no horizon, each in a tree of its
 # own beside the others.
@@ -238,7 +251,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install uninstall image dist installcheck clean run psql bench bench-members test test-pure test-one test-storms test-members test-variant test-services test-orms test-clients test-documents test-pgxn test-image test-packages soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
+.PHONY: FORCE all install uninstall image dist installcheck clean run psql bench bench-members test test-pure test-one test-version test-debian13 test-storms test-members test-variant test-services test-orms test-clients test-documents test-pgxn test-image test-packages soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
 
 define newline
 
