@@ -107,6 +107,17 @@ impl Cluster {
         copy
     }
 
+    /// A snapshot of the disk under this server, which runs on; not started.
+    pub fn snapshot(&self) -> Cluster {
+        let copy = Cluster::empty();
+        self.pause();
+        let copied = Command::new("cp").arg("-a").arg(self.data()).arg(copy.data()).status();
+        self.resume();
+        assert!(copied.unwrap().success(), "the data directory could not be copied");
+        fs::remove_file(copy.data().join("postmaster.pid")).unwrap();
+        copy
+    }
+
     /// Begins anew, where it was before, as a standby of another server; not started.
     pub fn become_copy_of(&self, primary: &Cluster, name: &str) {
         assert!(self.postmaster.is_none(), "the server runs");
