@@ -11,7 +11,7 @@
 //! steady user waits for no disk. Who is faster than the disk waits for two blocks at once. At most two blocks are in
 //! flight, and a stop loses at most what is left of them.
 
-use super::find::Generator;
+use super::find::{Blocks, Counter, Generator, Kind};
 use crate::{
     error::Error,
     mechanism::{Micros, allocator::Run},
@@ -36,29 +36,30 @@ const LOOK: Micros = 2_000;
 /// Takes up to `want` values of the block, if it was taken from the file that the sequence has now, and no next block
 /// needs to be logged. Raises nothing.
 #[inline(always)]
-pub fn take_at_once(counter: &Generator, want: u64) -> Option<Run> {
-    let place = counter.place;
-    if place.file.load(Acquire) != counter.file || !counter.is_leased && needs_next(counter) {
+pub fn take_at_once(generator: &Generator, counter: &Counter, want: u64) -> Option<Run> {
+    let place = generator.place;
+    if place.file.load(Acquire) != counter.file || matches!(counter.blocks, Blocks::Own { .. }) && needs_next(generator)
+    {
         return None;
     }
-    place.words.take(&counter.definition.layout, Micros::MIN, Micros::MAX, want).ok()
+    place.words.take(&generator.definition.layout, Micros::MIN, Micros::MAX, want).ok()
 }
 
 /// Whether half of the block is used up and there is none after it.
 #[inline(always)]
-fn needs_next(counter: &Generator) -> bool {
-    let words = &counter.place.words;
-    let left = words.limit(&counter.definition.layout).saturating_sub(words.last() + 1);
-    left < u64::from(counter.definition.flush_every) / 2 && counter.place.next().is_none()
+fn needs_next(generator: &Generator) -> bool {
+    let words = &generator.place.words;
+    let left = words.limit(&generator.definition.layout).saturating_sub(words.last() + 1);
+    left < u64::from(generator.definition.flush_every) / 2 && generator.place.next().is_none()
 }
 
 /// Takes up to `want` values, of a new block if need be; and sees to it that there is a next one.
 #[cold]
 #[inline(never)]
-pub fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> Result<Run, Error> {
+pub fn take_with_new_block(shared: &Shared, generator: &Generator, counter: &Counter, want: u64) -> Result<Run, Error> {
     check_not_in_recovery()?;
     // A number that is granted for a time says nothing of who counted with it before.
-    let max_machine = counter.definition.layout.max_machine();
+    let max_machine = generator.definition.layout.max_machine();
     let machine = serving::own_machine(max_machine)?;
     let deadline = latch::deadline();
     loop {
@@ -70,25 +71,30 @@ pub fn take_with_new_block(shared: &Shared, counter: &Generator, want: u64) -> R
                 continue;
             }
         }
-        if let Some(run) = take_from_block(counter, want) {
-            if !counter.is_leased && needs_next(counter) {
-                look_ahead(shared, counter);
+        if let Some(run) = take_from_block(generator, counter, want) {
+            if let Blocks::Own { max } = counter.blocks
+                && needs_next(generator)
+            {
+                look_ahead(shared, generator, counter, max);
             }
             return Ok(run);
         }
-        if counter.is_leased && settings::authority().is_none() {
-            return Err(Error::NoAuthority);
-        } else if counter.is_leased {
-            take_leased(shared, counter, deadline)?;
-        } else if let Some(relation) = Locked::try_new(counter.sequence) {
-            // Another may have taken a block before this one had the lock.
-            if let Some(run) = take_from_block(counter, want) {
-                return Ok(run);
+        let Blocks::Own { max } = counter.blocks else {
+            if settings::authority().is_none() {
+                return Err(Error::NoAuthority);
             }
-            take_block(shared, counter, &relation, machine, deadline)?;
-        } else {
+            take_leased(shared, generator, counter, deadline)?;
+            continue;
+        };
+        let Some(relation) = Locked::try_new(generator.sequence) else {
             wait_until(deadline, || Error::BlockTimeout("another session that takes a block"))?;
+            continue;
+        };
+        // Another may have taken a block before this one had the lock.
+        if let Some(run) = take_from_block(generator, counter, want) {
+            return Ok(run);
         }
+        take_block(shared, generator, counter, max, &relation, machine, deadline)?;
     }
 }
 
@@ -102,33 +108,36 @@ fn wait_until(deadline: Micros, late: impl Fn() -> Error) -> Result<(), Error> {
 }
 
 /// Takes up to `want` values of the block, if it was taken from the file that the sequence has now.
-fn take_from_block(counter: &Generator, want: u64) -> Option<Run> {
-    let same_file = counter.place.file.load(Acquire) == counter.file;
-    same_file.then(|| counter.place.words.take(&counter.definition.layout, Micros::MIN, Micros::MAX, want).ok())?
+fn take_from_block(generator: &Generator, counter: &Counter, want: u64) -> Option<Run> {
+    let same_file = generator.place.file.load(Acquire) == counter.file;
+    same_file.then(|| generator.place.words.take(&generator.definition.layout, Micros::MIN, Micros::MAX, want).ok())?
 }
 
 /// Logs the block after the one in use, while that lasts, and leaves it to the worker to make it durable. If anything
 /// is in the way, whoever needs the block will meet it.
 #[cold]
 #[inline(never)]
-fn look_ahead(shared: &Shared, counter: &Generator) {
-    let Some(relation) = Locked::try_new(counter.sequence) else { return };
-    if counter.place.next().is_none()
-        && counter.place.file.load(Relaxed) == counter.file
-        && let Ok(next) = next_block(counter, &relation)
+fn look_ahead(shared: &Shared, generator: &Generator, counter: &Counter, max: u64) {
+    let Some(relation) = Locked::try_new(generator.sequence) else { return };
+    if generator.place.next().is_none()
+        && generator.place.file.load(Relaxed) == counter.file
+        && let Ok(next) = next_block(generator, counter, max, &relation)
     {
-        shared.places.keep_next(counter.place, next);
+        shared.places.keep_next(generator.place, next);
         shared.places.want_flush();
         shared.horizon.wake_worker();
     }
 }
 
 /// A block of up to `size` values for another server, durable and on the synchronous standbys.
-pub fn lease(shared: &Shared, counter: &Generator, size: u64) -> Result<Next, Error> {
+pub fn lease(shared: &Shared, generator: &Generator, size: u64) -> Result<Next, Error> {
+    let Kind::Counter(Counter { blocks: Blocks::Own { max }, .. }) = generator.kind else {
+        return Err(Error::NotACounter);
+    };
     let deadline = latch::deadline();
     loop {
-        if let Some(relation) = Locked::try_new(counter.sequence) {
-            let block = advance(&relation, counter.max, size, |_| Ok(()))?;
+        if let Some(relation) = Locked::try_new(generator.sequence) {
+            let block = advance(&relation, max, size, |_| Ok(()))?;
             drop(relation);
             faults::point("lease:logged");
             waiting::wait_until_durable(shared, block.record)?;
@@ -139,8 +148,8 @@ pub fn lease(shared: &Shared, counter: &Generator, size: u64) -> Result<Next, Er
 }
 
 /// Goes on to the block that the member worker has leased, or waits for it.
-fn take_leased(shared: &Shared, counter: &Generator, deadline: Micros) -> Result<(), Error> {
-    let place = counter.place;
+fn take_leased(shared: &Shared, generator: &Generator, counter: &Counter, deadline: Micros) -> Result<(), Error> {
+    let place = generator.place;
     match shared.places.take_next(place) {
         Some(next) => {
             // The values are the authority's; a file of their own says only whether the place was used before.
@@ -165,23 +174,25 @@ fn take_leased(shared: &Shared, counter: &Generator, deadline: Micros) -> Result
 /// Takes a block, makes it durable, and opens the counter for it.
 fn take_block(
     shared: &Shared,
-    counter: &Generator,
+    generator: &Generator,
+    counter: &Counter,
+    max: u64,
     relation: &Locked,
     machine: u64,
     deadline: Micros,
 ) -> Result<(), Error> {
-    let (place, layout) = (counter.place, &counter.definition.layout);
+    let (place, layout) = (generator.place, &generator.definition.layout);
     let same_file = place.file.load(Relaxed) == counter.file;
     let is_durable =
         |record| register::is_flushed(record) && (!shared.horizon.is_synchronous() || register::is_on_standbys(record));
     let kept = shared.places.take_next(place).filter(|next| next.file == counter.file);
     let block = match kept {
-        Some(next) if !is_durable(next.record) => with_following(counter, relation, next),
+        Some(next) if !is_durable(next.record) => with_following(generator, counter, max, relation, next),
         Some(next) => next,
         // The worker has just opened the kept one: a block after it would skip it.
         None if same_file && place.words.limit(layout) > place.words.last() + 1 => return Ok(()),
         // No more than one block, however many a call wants: what it does not use would be lost.
-        None => next_block(counter, relation)?,
+        None => next_block(generator, counter, max, relation)?,
     };
     // Whatever ends the wait, the block stays for who needs it next.
     shared.places.keep_next(place, block);
@@ -215,29 +226,31 @@ fn take_block(
 
 /// Who needs a block before it is durable is faster than the disk, and waits for two at once: `next` and the one after
 /// it, unless it is two already, or others have moved the sequence between them.
-fn with_following(counter: &Generator, relation: &Locked, next: Next) -> Next {
-    if next.limit - next.first > u64::from(counter.definition.flush_every) {
+fn with_following(generator: &Generator, counter: &Counter, max: u64, relation: &Locked, next: Next) -> Next {
+    if next.limit - next.first > u64::from(generator.definition.flush_every) {
         return next;
     }
-    match next_block(counter, relation) {
+    match next_block(generator, counter, max, relation) {
         Ok(following) if following.first == next.limit => Next { first: next.first, ..following },
         _ => next,
     }
 }
 
 /// The block that comes next in the sequence, logged.
-fn next_block(counter: &Generator, relation: &Locked) -> Result<Next, Error> {
-    advance(relation, counter.max, u64::from(counter.definition.flush_every), |first| check_is_count(counter, first))
+fn next_block(generator: &Generator, counter: &Counter, max: u64, relation: &Locked) -> Result<Next, Error> {
+    advance(relation, max, u64::from(generator.definition.flush_every), |first| {
+        check_is_count(generator, counter, first)
+    })
 }
 
 /// Refuses to go on after an id. "Reset the sequence to the highest key", as tools do it, sets a counter with machine bits
 /// to a multiple of where it is: a few times, and it is used up. What is taken for one: far from where this server left the
 /// sequence stands an id that it gave out.
-fn check_is_count(counter: &Generator, first: u64) -> Result<(), Error> {
-    let (words, layout) = (&counter.place.words, &counter.definition.layout);
+fn check_is_count(generator: &Generator, counter: &Counter, first: u64) -> Result<(), Error> {
+    let (words, layout) = (&generator.place.words, &generator.definition.layout);
     let id = first - 1;
     let (count, machine) = (layout.stamp_of(id), layout.machine_of(id));
-    let went_to = counter.place.went_to(counter.file);
+    let went_to = generator.place.went_to(counter.file);
     let far = id / 2 > words.limit(layout).max(went_to);
     if layout.max_machine() != 0 && far && (1..=went_to).contains(&count) && machine == words.machine(layout) {
         return Err(Error::SetToAnId { id, count });

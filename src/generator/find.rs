@@ -25,19 +25,40 @@ pub struct Generator {
     pub sequence: pg_sys::Oid,
     pub definition: Definition,
     pub place: &'static Place,
-    /// Of a counter: the file of the sequence, and the highest value that it may have.
-    pub file: u32,
-    pub max: u64,
-    /// Of a counter: whether its blocks come from the authority.
-    pub is_leased: bool,
+    pub kind: Kind,
+    /// This backend's bits, in each id; 0 where the layout has none.
     pub backend_part: u64,
-    /// Of a layout with backend bits: this backend's stream, the same for all its users.
-    pub own: Option<Rc<Stream>>,
     /// For whom the privilege was checked; the transaction that holds the lock against DROP; and whether nothing was
     /// changed since.
     user: pg_sys::Oid,
     transaction: Cell<u32>,
     valid: Cell<bool>,
+}
+
+/// Where the ids of a generator come from.
+pub enum Kind {
+    /// The clock, and words that all backends share.
+    Clock,
+    /// The clock, and a stream of this backend's own, the same for all its users.
+    Stream(Rc<Stream>),
+    /// The authority, one request for all callers that wait.
+    Strict,
+    /// Blocks of a sequence.
+    Counter(Counter),
+}
+
+/// A counter, as long as its sequence has this file.
+pub struct Counter {
+    pub file: u32,
+    pub blocks: Blocks,
+}
+
+/// Whose sequence the blocks of a counter are taken from.
+pub enum Blocks {
+    /// That of this server, up to this value.
+    Own { max: u64 },
+    /// That of the authority, from which the member worker leases them.
+    Leased,
 }
 
 /// The stream of one backend.
@@ -47,6 +68,15 @@ pub struct Stream {
     pub last: AtomicU64,
     /// What it was last raised to: see [`crate::shared::places::Places::attach_at`].
     pub since: Cell<Micros>,
+}
+
+impl Generator {
+    fn stream(&self) -> Option<&Rc<Stream>> {
+        match &self.kind {
+            Kind::Stream(stream) => Some(stream),
+            _ => None,
+        }
+    }
 }
 
 /// The generator that was used last, kept by KNOWN; or null. Of this process, which has one thread: atomic only because
@@ -176,41 +206,49 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
     };
     let definition = label::definition(sequence)?;
     let layout = definition.layout;
-    let max = if layout.is_counter() { sequence::highest(sequence, is_permanent)?.min(layout.stamps() - 1) } else { 0 };
+    let counter = if layout.is_counter() {
+        let max = sequence::highest(sequence, is_permanent)?.min(layout.stamps() - 1);
+        let is_leased = definition.order == Order::Block && !settings::is_authority();
+        Some(Counter { file, blocks: if is_leased { Blocks::Leased } else { Blocks::Own { max } } })
+    } else {
+        None
+    };
     // On a standby nothing says when it is dropped.
     check_not_in_recovery()?;
     let place = drops::attach(shared, sequence, &definition, &relation::name(sequence))?;
     CURRENT.store(std::ptr::null_mut(), Relaxed);
     KNOWN.with_borrow_mut(|known| {
-        let stream =
-            known.iter().find(|g| g.sequence == sequence && g.definition.layout == layout).and_then(|g| g.own.clone());
+        let stream = known
+            .iter()
+            .find(|g| g.sequence == sequence && g.definition.layout == layout)
+            .and_then(|g| g.stream().cloned());
         // What is forgotten, and may come back, goes on above what it has reached.
         known.retain(|g| {
             let stays = g.valid.get() && !(g.sequence == sequence && g.user == user);
-            if !stays && let Some(stream) = &g.own {
+            if !stays && let Some(stream) = g.stream() {
                 publish(shared, g, stream);
             }
             stays
         });
-        let (own, backend_part) = if layout.has_backend() {
-            let number = backend_number(shared, &layout)?;
-            let stream = stream.unwrap_or_else(|| {
-                let reached = layout.stamp_at(shared.backends.reached()[number].load(Relaxed));
-                Rc::new(Stream { last: AtomicU64::new(reached.saturating_sub(1)), since: Cell::new(0) })
-            });
-            (Some(stream), layout.backend_part(number as u64))
-        } else {
-            (None, 0)
+        let (kind, backend_part) = match counter {
+            Some(counter) => (Kind::Counter(counter), 0),
+            None if layout.has_backend() => {
+                let number = backend_number(shared, &layout)?;
+                let stream = stream.unwrap_or_else(|| {
+                    let reached = layout.stamp_at(shared.backends.reached()[number].load(Relaxed));
+                    Rc::new(Stream { last: AtomicU64::new(reached.saturating_sub(1)), since: Cell::new(0) })
+                });
+                (Kind::Stream(stream), layout.backend_part(number as u64))
+            }
+            None if definition.order == Order::Strict && !settings::is_authority() => (Kind::Strict, 0),
+            None => (Kind::Clock, 0),
         };
         let generator = Rc::new(Generator {
             sequence,
             definition,
             place,
-            is_leased: definition.order == Order::Block && !settings::is_authority(),
-            file,
-            max,
+            kind,
             backend_part,
-            own,
             user,
             transaction: Cell::new(0),
             valid: Cell::new(true),
@@ -245,7 +283,7 @@ fn watch() {
         if let Ok(shared) = shared::shared() {
             KNOWN.with_borrow(|known| {
                 for generator in known.iter() {
-                    if let Some(stream) = &generator.own {
+                    if let Some(stream) = generator.stream() {
                         publish(shared, generator, stream);
                     }
                 }

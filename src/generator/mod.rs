@@ -12,7 +12,7 @@ use crate::{
     mechanism::{
         Micros,
         allocator::{Refusal, Run, Words, leave_tick},
-        definition::Order,
+        definition::{Definition, Order},
         layout::{Layout, SERVER},
         loan,
     },
@@ -23,7 +23,7 @@ use crate::{
         waiting,
     },
 };
-use find::{Generator, Stream, find, named};
+use find::{Generator, Kind, Stream, find, named};
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -151,36 +151,35 @@ impl Generator {
     /// Takes up to `want` stamps, if they can be had without waiting. Raises nothing.
     #[inline(always)]
     fn take_at_once(&self, shared: &Shared, want: u64) -> Option<Run> {
-        let words = &self.place.words;
-        if self.definition.layout.is_counter() {
-            return counter::take_at_once(self, want);
+        if let Kind::Counter(counter) = &self.kind {
+            return counter::take_at_once(self, counter, want);
         }
         let now = shared.horizon.now();
         let latest = now + shared.horizon.max_borrow();
-        let own = self.own.as_deref();
+        // Where all ids come from the authority the words are closed.
+        let own = match &self.kind {
+            Kind::Stream(stream) => Some(&**stream),
+            _ => None,
+        };
         if own.is_some() && !shared.horizon.own_streams_active.load(Relaxed) {
             shared.horizon.own_streams_active.store(true, Relaxed);
         }
-        take_permitted(shared, words, &self.definition.layout, own, now, latest, want).ok()
+        take_permitted(shared, &self.place.words, &self.definition.layout, own, now, latest, want).ok()
     }
 
     /// Takes up to `want` stamps.
     fn take(&self, shared: &Shared, want: u64) -> Result<Run, Error> {
-        match self.take_at_once(shared, want) {
-            Some(run) => Ok(run),
-            None if self.definition.layout.is_counter() => counter::take_with_new_block(shared, self, want),
-            None if is_remote(self.definition.order) => {
-                strict::take(shared, shared.places.generator_number(self.place), want)
-            }
-            None => take_waiting(
-                shared,
-                &self.place.words,
-                &self.definition.layout,
-                self.definition.order,
-                self.own.as_deref(),
-                want,
-            ),
+        if let Some(run) = self.take_at_once(shared, want) {
+            return Ok(run);
         }
+        let own = match &self.kind {
+            Kind::Counter(counter) => return counter::take_with_new_block(shared, self, counter, want),
+            Kind::Strict => return strict::take(shared, shared.places.generator_number(self.place), want),
+            Kind::Stream(stream) => Some(&**stream),
+            Kind::Clock => None,
+        };
+        let Definition { layout, order, .. } = &self.definition;
+        take_waiting(shared, &self.place.words, layout, *order, own, want)
     }
 }
 
