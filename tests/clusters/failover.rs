@@ -13,9 +13,7 @@ use postgres::error::SqlState;
 fn ids_go_on_above_all_that_were_seen_when_a_standby_with_its_clock_an_hour_behind_is_promoted() {
     let mut primary = Cluster::with_idgen("");
     let history = History::new();
-    let mut standby = primary.standby("s");
-    standby.clock.set(-HOUR);
-    standby.start();
+    let standby = primary.standby_an_hour_behind("s");
     let mut client = standby.connect("postgres");
     assert_refused(&mut client, NEXT, SqlState::READ_ONLY_SQL_TRANSACTION, "promote");
     for query in ["SELECT idgen_next_many(10)", "SELECT idgen_accept_clock()", "SELECT idgen_raise_horizon(now())"] {
@@ -51,9 +49,7 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_with_the_right_time_is_prom
     standby.stop(Mode::Fast);
     let history = History::new();
     let load = Load::start(&primary, &history, "a", 2, NEXT);
-    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status()");
-    let before = moves();
-    wait_until("the horizon has moved without the standby", || moves() >= before + 2);
+    primary.wait_for_moves(2);
     primary.kill();
     load.finish();
     standby.start();
@@ -72,17 +68,13 @@ fn a_standby_without_the_library_carries_the_horizon_too() {
     standby.configure("shared_preload_libraries = ''");
     standby.start();
     let history = History::new();
-    let load = Load::start(&primary, &history, "a", 2, NEXT);
-    load.flow(300);
-    load.finish();
+    Load::run(&primary, &history, "a", 2, NEXT, 300);
     primary.wait_for_replay(&standby);
     primary.kill();
     standby.promote();
     standby.stop(Mode::Fast);
     standby.configure("shared_preload_libraries = 'idgen'");
     standby.start();
-    let load = Load::start(&standby, &history, "a", 2, NEXT);
-    load.flow(300);
-    load.finish();
+    Load::run(&standby, &history, "a", 2, NEXT, 300);
     check(&history, &IDENTITY).assert_clean();
 }

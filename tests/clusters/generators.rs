@@ -567,9 +567,7 @@ fn generators_go_on_above_when_a_standby_with_its_clock_an_hour_behind_is_promot
         create(&mut client, generator, &format!("'{generator}'"));
     }
     create(&mut client, "waits", "'counter', flush_every => 1");
-    let mut standby = primary.standby("s");
-    standby.clock.set(-HOUR);
-    standby.start();
+    let standby = primary.standby_an_hour_behind("s");
     let mut last: Vec<i64> = Vec::new();
     for _ in 0..2000 {
         last = generators.map(|generator| next(&mut client, generator)).to_vec();

@@ -124,9 +124,7 @@ fn synchronous_replication_switched_on_by_a_reload_covers_every_id_from_then_on(
     let primary = Cluster::with_idgen("idgen.horizon_lead = '60s'");
     let mut client = primary.connect("postgres");
     client.batch_execute("SELECT idgen_create_generator('c', 'counter', flush_every => 100000)").unwrap();
-    let mut standby = primary.standby("s");
-    standby.clock.set(-HOUR);
-    standby.start();
+    let standby = primary.standby_an_hour_behind("s");
     primary.wait_for_replay(&standby);
     // What it has now is old: it stops, while the primary moves on.
     let receiver = standby.signal_child("walreceiver", libc::SIGSTOP);
@@ -161,9 +159,7 @@ fn synchronous_replication_switched_on_by_a_reload_covers_every_id_from_then_on(
 fn a_repair_that_timed_out_is_withdrawn() {
     let cluster = Cluster::with_idgen("");
     let history = History::new();
-    let load = Load::start(&cluster, &history, "a", 1, NEXT);
-    load.flow(10);
-    load.finish();
+    Load::run(&cluster, &history, "a", 1, NEXT, 10);
     let mut client = cluster.connect("postgres");
     client.batch_execute("SET idgen.wait_timeout = '300ms'").unwrap();
     let worker = cluster.signal_child("idgen horizon", libc::SIGSTOP);

@@ -1,7 +1,7 @@
 //! With a synchronous standby no id is visible that the standby could give again.
 
 use crate::harness::checker::check;
-use crate::harness::clock::{HOUR, SECOND, monotonic};
+use crate::harness::clock::{SECOND, monotonic};
 use crate::harness::cluster::{Cluster, Mode, assert_refused};
 use crate::harness::history::History;
 use crate::harness::load::Load;
@@ -13,9 +13,7 @@ use postgres::error::SqlState;
 fn pair() -> (Cluster, Cluster) {
     let primary =
         Cluster::with_idgen("idgen.horizon_lead = '1s'\nidgen.max_borrow = '100ms'\nidgen.wait_timeout = '500ms'");
-    let mut standby = primary.standby("s");
-    standby.clock.set(-HOUR);
-    standby.start();
+    let standby = primary.standby_an_hour_behind("s");
     primary.reconfigure("synchronous_standby_names = 'FIRST 1 (s)'");
     wait_until("the standby is synchronous", || {
         primary.one("SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'")
@@ -49,9 +47,7 @@ fn ids_end_at_the_horizon_with_an_error_while_the_standby_is_away_and_go_on_when
     take_until_refused(&primary, &history);
     standby.start();
     wait_until("ids go on", || primary.connect("postgres").query_one(NEXT, &[]).is_ok());
-    let load = Load::start(&primary, &history, "a", 2, NEXT);
-    load.flow(1000);
-    load.finish();
+    Load::run(&primary, &history, "a", 2, NEXT, 1000);
     let report = check(&history, &IDENTITY);
     report.assert_clean();
     assert_eq!(report.failures.keys().collect::<Vec<_>>(), ["57P03"], "{report}");

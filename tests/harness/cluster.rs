@@ -1,6 +1,6 @@
 //! One PostgreSQL server in a directory of its own, gone with its last trace when the test ends, however it ends.
 
-use super::clock::Clock;
+use super::clock::{Clock, HOUR};
 use super::wait_until;
 use postgres::error::{DbError, SqlState};
 use postgres::types::FromSqlOwned;
@@ -98,6 +98,21 @@ impl Cluster {
         let standby = self.copy();
         standby.become_standby(self, name);
         standby
+    }
+
+    /// The same with its clock an hour behind, and started.
+    pub fn standby_an_hour_behind(&self, name: &str) -> Cluster {
+        let mut standby = self.standby(name);
+        standby.clock.set(-HOUR);
+        standby.start();
+        standby
+    }
+
+    /// Waits until the horizon has moved so often.
+    pub fn wait_for_moves(&self, times: i64) {
+        let moves = || self.one::<i64>("SELECT horizon_moves FROM idgen_status()");
+        let before = moves();
+        wait_until("the horizon has moved", || moves() >= before + times);
     }
 
     /// A base backup of this server, not started.

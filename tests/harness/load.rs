@@ -54,6 +54,20 @@ impl Load {
         load
     }
 
+    /// The same for so long (see [`Load::flow`]), and ends it.
+    pub fn run<'a>(
+        cluster: &Cluster,
+        history: &History,
+        server: &str,
+        sessions: usize,
+        way: impl Into<Way<'a>>,
+        calls: u64,
+    ) {
+        let load = Load::start(cluster, history, server, sessions, way);
+        load.flow(calls);
+        load.finish();
+    }
+
     /// Without a session yet.
     pub fn none() -> Load {
         Load { stop: Arc::default(), calls: Arc::default(), sessions: Vec::new(), rest: Duration::ZERO }

@@ -10,9 +10,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 
 fn take(cluster: &Cluster, history: &History, server: &str) {
-    let load = Load::start(cluster, history, server, 2, NEXT);
-    load.flow(200);
-    load.finish();
+    Load::run(cluster, history, server, 2, NEXT, 200);
 }
 
 #[test]

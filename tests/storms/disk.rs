@@ -94,9 +94,7 @@ fn no_id_is_given_twice_when_the_disk_of_the_wal_is_full_and_ids_go_on_when_ther
         wait_until("ids go on", || cluster.connect("postgres").query_one(NEXT, &[]).is_ok());
         cluster.connect("postgres").batch_execute("CHECKPOINT").unwrap();
     }
-    let load = Load::start(&cluster, &history, "a", 2, NEXT);
-    load.flow(100);
-    load.finish();
+    Load::run(&cluster, &history, "a", 2, NEXT, 100);
     let report = check(&history, &IDENTITY);
     report.assert_clean();
     // What had no answer went down with the server; the others were told of the disk, or that the horizon did not move.

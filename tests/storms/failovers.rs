@@ -60,19 +60,13 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_of_a_standby_is_promoted() 
     let mut standby = primary.standby("s");
     standby.start();
     primary.wait_for_replay(&standby);
-    let mut second = standby.standby("t");
-    second.clock.set(-HOUR);
-    second.start();
-    let load = Load::start(&primary, &history, "a", 2, NEXT);
-    load.flow(200);
-    load.finish();
+    let second = standby.standby_an_hour_behind("t");
+    Load::run(&primary, &history, "a", 2, NEXT, 200);
     primary.wait_for_replay(&second);
     primary.kill();
     standby.stop(Mode::Immediate);
     second.promote();
-    let load = Load::start(&second, &history, "a", 2, NEXT);
-    load.flow(200);
-    load.finish();
+    Load::run(&second, &history, "a", 2, NEXT, 200);
     check(&history, &IDENTITY).assert_clean();
 }
 
@@ -80,9 +74,7 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_of_a_standby_is_promoted() 
 fn an_old_primary_that_is_rewound_follows_the_new_one_and_is_promoted_again() {
     let mut primary = Cluster::with_idgen(&format!("{QUICK}\nwal_log_hints = on\nwal_keep_size = '256MB'"));
     let history = History::new();
-    let mut standby = primary.standby("s");
-    standby.clock.set(-HOUR);
-    standby.start();
+    let mut standby = primary.standby_an_hour_behind("s");
     synchronous(&primary);
     let load = Load::start(&primary, &history, "a", 2, NEXT);
     load.flow(200);
@@ -108,9 +100,7 @@ fn an_old_primary_that_is_rewound_follows_the_new_one_and_is_promoted_again() {
     standby.wait_for_replay(&primary);
     standby.kill();
     primary.promote();
-    let load = Load::start(&primary, &history, "a", 2, NEXT);
-    load.flow(200);
-    load.finish();
+    Load::run(&primary, &history, "a", 2, NEXT, 200);
     check(&history, &IDENTITY).assert_clean();
 }
 
@@ -129,9 +119,7 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_is_promoted_in_the_middle_o
     let mut load = Load::start(&primary, &history, "a", 2, "INSERT INTO t DEFAULT VALUES RETURNING id");
     load.add(&primary, &history, "a", "postgres", 1, "SELECT idgen_next_many(1000)");
     load.flow(200);
-    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status()");
-    let before = moves();
-    wait_until("the horizon has moved", || moves() > before + 2);
+    primary.wait_for_moves(3);
     asynchronous(&standby);
     primary.kill();
     load.finish();
@@ -140,9 +128,7 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_is_promoted_in_the_middle_o
     let replayed = standby.one::<i64>("SELECT pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint");
     standby.promote();
     assert!(standby.one::<i64>("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint") > replayed + 10_000);
-    let load = Load::start(&standby, &history, "a", 2, NEXT);
-    load.flow(200);
-    load.finish();
+    Load::run(&standby, &history, "a", 2, NEXT, 200);
     check(&history, &IDENTITY).assert_clean();
 }
 
@@ -150,16 +136,12 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_is_promoted_in_the_middle_o
 #[test]
 fn a_standby_that_lost_the_primary_long_before_and_is_promoted_an_hour_behind_is_reported_to_go_back() {
     let mut primary = Cluster::with_idgen(QUICK);
-    let mut standby = primary.standby("s");
-    standby.clock.set(-HOUR);
-    standby.start();
+    let mut standby = primary.standby_an_hour_behind("s");
     primary.wait_for_replay(&standby);
     standby.stop(Mode::Fast);
     let history = History::new();
     let load = Load::start(&primary, &history, "a", 2, NEXT);
-    let moves = || primary.one::<i64>("SELECT horizon_moves FROM idgen_status()");
-    let before = moves();
-    wait_until("the horizon has moved far without the standby", || moves() >= before + 6);
+    primary.wait_for_moves(6);
     primary.kill();
     load.finish();
     standby.start();
