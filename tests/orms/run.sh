@@ -96,6 +96,23 @@ else
     echo "Rails: skipped, no ActiveRecord here (Debian: ruby-activerecord, ruby-pg)"
 fi
 
+find_jdbc() { # the driver that tests/setup.sh has unpacked, else the machine's own
+    for jdbc in "${home%/orms}/jdbc/usr/share/java/postgresql.jar" /usr/share/java/postgresql.jar; do
+        [ ! -e "$jdbc" ] || return 0
+    done
+    return 1
+}
+if ! command -v javac >/dev/null || [ "$(javac -version 2>&1 | sed 's/[^0-9]*\([0-9]*\).*/\1/')" -lt 17 ]; then
+    echo "JDBC: skipped, no javac of Java 17 or newer here (Debian: openjdk-17-jdk-headless)"
+elif ! find_jdbc; then
+    echo "JDBC: skipped, no driver here (Debian: libpostgresql-jdbc-java)"
+elif javac -Xlint:all -Werror -d "$home/java" WithJdbc.java; then
+    try JDBC java -cp "$home/java:$jdbc" WithJdbc
+else
+    echo "JDBC: FAILED to build"
+    failed=1
+fi
+
 export CARGO_TARGET_DIR=$home/rust
 if ! command -v cargo >/dev/null || ! cargo_do fetch; then
     echo "sqlx, Diesel: skipped, no cargo here, or no way to a registry"
