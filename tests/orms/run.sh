@@ -80,14 +80,15 @@ fi
 
 cp -r package.json ./*.js drizzle-kit "$home/node/"
 if ! command -v npm >/dev/null; then
-    echo "Knex, Drizzle, drizzle-kit, TypeORM: skipped, no npm here"
+    echo "Knex, Drizzle, drizzle-kit, TypeORM, Sequelize: skipped, no npm here"
 elif provide "$home/node" package.json npm_install; then
     try Knex node "$home/node/with_knex.js"
     try Drizzle node "$home/node/with_drizzle.js"
     try TypeORM node "$home/node/with_typeorm.js"
+    try Sequelize node "$home/node/with_sequelize.js"
     try drizzle-kit env -C "$home/node" "$PWD/with_drizzle_kit.sh"
 else
-    echo "Knex, Drizzle, drizzle-kit, TypeORM: skipped, npm cannot install them here"
+    echo "Knex, Drizzle, drizzle-kit, TypeORM, Sequelize: skipped, npm cannot install them here"
 fi
 
 if find_ruby "${home%/orms}" -e 'gem "activerecord"; gem "pg"'; then
