@@ -11,8 +11,8 @@
 #   V/env    for the shell: PG_CONFIG and DESTDIR to build and install with, and where libclang and libfaketime are
 # Debian's PostgreSQL is copied; as root, apt-get first installs what is missing. What Debian does not have comes from
 # PyPI, which needs no root. Daemons are unpacked into $IDGEN_HOME/services, never installed: nothing of theirs is started,
-# now or at the next boot; Ruby with Rails' ActiveRecord into $IDGEN_HOME/ruby, Go into $IDGEN_HOME/go, the driver for
-# JDBC into $IDGEN_HOME/jdbc, Grafana's library into $IDGEN_HOME/grafana.
+# now or at the next boot; Ruby with Rails' ActiveRecord into $IDGEN_HOME/ruby, Go into $IDGEN_HOME/go, its
+# packages into $IDGEN_HOME/gocode, the driver for JDBC into $IDGEN_HOME/jdbc, Grafana's library into $IDGEN_HOME/grafana.
 set -euo pipefail
 umask 022
 
@@ -94,6 +94,7 @@ unpack_helpers() {
     fi
     unpack_with_dependencies "$home/ruby" ruby-activerecord ruby-pg ruby-minitest || true
     unpack_with_dependencies "$home/go" golang-go golang-golang-x-crypto-dev || true
+    unpack_with_dependencies "$home/gocode" golang-github-jackc-pgx-v4-dev || true
     unpack_with_dependencies "$home/jdbc" libpostgresql-jdbc-java || true
     [ -d "$home/grafana" ] || (install_pypi 'grafana-foundation-sdk==1769699998!10.1.0' "$home/grafana") || true
 }

@@ -114,6 +114,33 @@ else
     failed=1
 fi
 
+find_go() { # as unpacked by tests/setup.sh, else the machine's own
+    for go in "${home%/orms}"/go/usr/lib/go-*/bin/go /usr/lib/go-*/bin/go; do
+        [ ! -x "$go" ] || return 0
+    done
+    return 1
+}
+find_gocode() { # PACKAGE
+    for gocode in "${home%/orms}/gocode/usr/share/gocode" /usr/share/gocode; do
+        [ ! -d "$gocode/src/$1" ] || return 0
+    done
+    return 1
+}
+build_and_try_go() { # NAME FILE
+    if env "${go_env[@]}" "$go" vet "$2.go" && env "${go_env[@]}" "$go" build -o "$home/$2" "$2.go"; then
+        try "$1" "$home/$2"
+    else
+        echo "$1: FAILED to build"
+        failed=1
+    fi
+}
+if find_go && find_gocode github.com/jackc/pgx/v4; then
+    go_env=(GOROOT="${go%/bin/go}" GOPATH="$gocode" GO111MODULE=off GOCACHE="$home/go" GOFLAGS= CGO_ENABLED=0)
+    build_and_try_go pgx with_pgx
+else
+    echo "pgx: skipped, not here (Debian: golang-go, golang-github-jackc-pgx-v4-dev)"
+fi
+
 export CARGO_TARGET_DIR=$home/rust
 if ! command -v cargo >/dev/null || ! cargo_do fetch; then
     echo "sqlx, Diesel: skipped, no cargo here, or no way to a registry"
