@@ -94,7 +94,8 @@ unpack_helpers() {
     fi
     unpack_with_dependencies "$home/ruby" ruby-activerecord ruby-pg ruby-minitest || true
     unpack_with_dependencies "$home/go" golang-go golang-golang-x-crypto-dev || true
-    unpack_with_dependencies "$home/gocode" golang-github-jackc-pgx-v4-dev || true
+    unpack_with_dependencies "$home/gocode" golang-github-jackc-pgx-v4-dev golang-github-jinzhu-gorm-dev ||
+        unpack_with_dependencies "$home/gocode" golang-github-jackc-pgx-v4-dev || true
     unpack_with_dependencies "$home/jdbc" libpostgresql-jdbc-java || true
     [ -d "$home/grafana" ] || (install_pypi 'grafana-foundation-sdk==1769699998!10.1.0' "$home/grafana") || true
 }

@@ -126,7 +126,13 @@ find_gocode() { # PACKAGE
     done
     return 1
 }
-build_and_try_go() { # NAME FILE
+build_and_try_go() { # NAME FILE PACKAGE DEBIAN
+    local go gocode go_env
+    if ! find_go || ! find_gocode "$3"; then
+        echo "$1: skipped, not here (Debian: golang-go, $4)"
+        return
+    fi
+    go_env=(GOROOT="${go%/bin/go}" GOPATH="$gocode" GO111MODULE=off GOCACHE="$home/go" GOFLAGS= CGO_ENABLED=0)
     if env "${go_env[@]}" "$go" vet "$2.go" && env "${go_env[@]}" "$go" build -o "$home/$2" "$2.go"; then
         try "$1" "$home/$2"
     else
@@ -134,12 +140,8 @@ build_and_try_go() { # NAME FILE
         failed=1
     fi
 }
-if find_go && find_gocode github.com/jackc/pgx/v4; then
-    go_env=(GOROOT="${go%/bin/go}" GOPATH="$gocode" GO111MODULE=off GOCACHE="$home/go" GOFLAGS= CGO_ENABLED=0)
-    build_and_try_go pgx with_pgx
-else
-    echo "pgx: skipped, not here (Debian: golang-go, golang-github-jackc-pgx-v4-dev)"
-fi
+build_and_try_go pgx with_pgx github.com/jackc/pgx/v4 golang-github-jackc-pgx-v4-dev
+build_and_try_go GORM with_gorm github.com/jinzhu/gorm golang-github-jinzhu-gorm-dev
 
 export CARGO_TARGET_DIR=$home/rust
 if ! command -v cargo >/dev/null || ! cargo_do fetch; then
