@@ -3,8 +3,8 @@
 #
 #   tests/temporary_server.sh tests/orms/run.sh
 #
-# Prints a line for each mapper. Those that this machine cannot have (no pip, no npm, no libpq to link with, no way to a
-# registry) are named and skipped. Packages go to $IDGEN_HOME/orms.
+# Prints a line for each mapper. Those that this machine cannot have (no pip, no npm, no libpq to link with, no javac, no Go,
+# no way to a registry) are named and skipped. Packages go to $IDGEN_HOME/orms.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ../ruby.sh
