@@ -3,7 +3,7 @@
 
 use crate::harness::checker::check;
 use crate::harness::clock::{HOUR, SECOND, monotonic};
-use crate::harness::cluster::{Cluster, assert_refused, one, refusal, signal};
+use crate::harness::cluster::{Cluster, assert_refused, one, signal};
 use crate::harness::history::History;
 use crate::harness::load::Load;
 use crate::harness::wait_until;
@@ -89,9 +89,14 @@ fn a_burst_after_a_raised_horizon_is_told_when_its_next_id_is_due() {
     client.batch_execute(NARROW).unwrap();
     client.batch_execute("SELECT count(*) FROM idgen_next_many('g', 9000)").unwrap();
     cluster.reconfigure("idgen.max_borrow = 0");
-    let since = monotonic();
-    let error = refusal(&mut client, "SELECT idgen_next('g')");
+    let (mut since, mut error) = (0, None);
+    wait_until("the setting is in force", || {
+        since = monotonic();
+        error = client.query("SELECT idgen_next('g')", &[]).err();
+        error.is_some()
+    });
     assert!(monotonic() - since < SECOND, "it was not told at once");
+    let error = error.as_ref().and_then(postgres::Error::as_db_error).unwrap();
     assert_eq!(error.code(), &SqlState::CANNOT_CONNECT_NOW);
     let detail = error.detail().unwrap_or_default();
     assert!(detail.contains("due at 20") && detail.contains("UTC"), "{detail}");
