@@ -135,7 +135,7 @@ def faults_of_blocks(page, text, name):
 
 def faults_of_names(page, text, functions, tested):
     found = {(text.count("\n", 0, at.start()) + 1, at[0])
-             for at in re.finditer(r"(?<!/)\bidgen\.\w+\b(?!\*)|\bidgen_(authority\.)?\w+(?=\()|\b[a-z_]+::[\w:]+(?=`)", text)}
+             for at in re.finditer(r"(?<![/.])\bidgen\.\w+\b(?!\*)|\bidgen_(authority\.)?\w+(?=\()|\b[a-z_]+::[\w:]+(?=`)", text)}
     for line, name in sorted(found):
         if name.startswith("idgen."):
             exists = psql("names", f"SELECT 1 WHERE current_setting('{name}', true) IS NOT NULL")[0]
