@@ -1160,7 +1160,7 @@ BEGIN
         is_unset := machine = '-1' AND status.machine_id IS NULL;
         RETURN QUERY SELECT c.severity, c.finding, c.object, c.remedy FROM (VALUES
             (is_unset, 'error', 'machine id unset', 'idgen.machine_id',
-                'Give each server a number of its own in postgresql.conf and restart the server. If an authority should grant it, see idgen_authority().'),
+                'Give each server a number of its own in postgresql.conf and restart the server. If an authority should grant it, see idgen_authority(), and if it was given back, SELECT idgen_take_machine().'),
             (status.obstacle IS NOT NULL AND NOT is_unset AND NOT pg_is_in_recovery(), 'error', 'no ids', 'idgen_next()',
                 format('Since %s: %s. SELECT idgen_next() says what to do, and the server log what idgen met.',
                     coalesce(date_trunc('second', status.stopped_since)::text, 'now'), status.obstacle)),
@@ -1365,7 +1365,7 @@ BEGIN
     IF preloaded THEN
         RETURN QUERY
             SELECT CASE WHEN a.ends > now() THEN 'warning' ELSE 'error' END, 'authority not heard', coalesce(a.host, 'idgen.authority'),
-                a.error || coalesce(format(' (with the machine id that is granted ids go on until %s)', a.ends), '')
+                a.error || CASE WHEN a.ends IS NULL THEN '' ELSE format(' (with the machine id that is granted ids go on until %s)', a.ends) END
             FROM @extschema@.idgen_authority() a WHERE a.error IS NOT NULL;
         RETURN QUERY
             SELECT 'warning', 'peer not heard', coalesce(p.host, p.server), p.error
@@ -1489,7 +1489,7 @@ CREATE FUNCTION idgen_raise_horizon("at" timestamptz) RETURNS void
 LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'idgen_raise_horizon_wrapper';
 COMMENT ON FUNCTION idgen_raise_horizon(timestamptz) IS
-'sees to it that every id from now on is of that time or later: after pg_upgrade or pg_resetwal, where the clock was ahead';
+'sees to it that every id from now on is of that time or later, for good: after pg_upgrade or pg_resetwal, where the clock was ahead';
 
 CREATE FUNCTION idgen_observe(id bigint) RETURNS void
 LANGUAGE c VOLATILE STRICT

@@ -208,7 +208,10 @@ impl Error {
             Error::AuthorityRefused(why) => {
                 report(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the authority refuses to allocate".into())
                     .set_detail(format!("It says: {}", why.as_deref().unwrap_or("nothing")))
-                    .set_hint("SELECT * FROM idgen_authority() shows the connection.")
+                    .set_hint(
+                        "Make the generator on the authority too, with the same definition, and GRANT USAGE on its sequence to the role of \
+                         this server; SELECT * FROM idgen_authority() shows the connection.",
+                    )
             }
             Error::NoLease => report(ERRCODE_CANNOT_CONNECT_NOW, "strict ids are not served now".into())
                 .set_detail("After a start this takes up to three seconds; later it needs the synchronous standby.")

@@ -57,7 +57,7 @@ pub fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first:
         Err(error @ Error::NoGrant) => return Ok(Some(error)),
         machine => machine?.1,
     };
-    if shared.horizon.fault.load(Relaxed) == PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED as i32 {
+    if has_no_origin(shared) {
         Err(Error::NoOrigin)
     } else if shared.horizon.started() == 0 {
         Ok(None)
@@ -70,6 +70,11 @@ pub fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first:
     } else {
         Ok(None)
     }
+}
+
+/// Whether the worker ended since there is no place for the horizon.
+fn has_no_origin(shared: &Shared) -> bool {
+    shared.horizon.fault.load(Relaxed) == PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED as i32
 }
 
 /// The error of a server in recovery, which gives out nothing.
@@ -149,7 +154,7 @@ pub fn obstacle(shared: &Shared) -> Option<String> {
     }
     let idle = boot - shared.horizon.clock().seen;
     if shared.horizon.worker_pid().is_none() {
-        return Some(message(Error::NoWorker));
+        return Some(message(if has_no_origin(shared) { Error::NoOrigin } else { Error::NoWorker }));
     } else if shared.horizon.started() != 0 && idle > STANDS_STILL {
         return Some(format!("the background worker has stood still for {} seconds", idle / SECOND));
     }

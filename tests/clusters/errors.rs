@@ -135,6 +135,12 @@ fn without_a_place_for_the_horizon_no_id_is_given() {
         client.query_one(NEXT, &[]).is_err_and(|error| error.code() == Some(&SqlState::CONFIGURATION_LIMIT_EXCEEDED))
     });
     assert_refused(&mut client, NEXT, SqlState::CONFIGURATION_LIMIT_EXCEEDED, places);
+    // Between two lives of the worker too.
+    for _ in 0..15 {
+        let obstacle: String = cluster.one("SELECT obstacle FROM idgen_status()");
+        assert!(obstacle.contains("no place for the durable horizon"), "{obstacle}");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
 }
 
 #[test]
