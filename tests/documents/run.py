@@ -37,6 +37,8 @@ NOT_RUN = {
         "needs pg_cron",
     ("docs/migration.md", "SELECT partman.create_parent('public.events', 'id', 'native', (86400000::bigint << 22)::text,"):
         "needs pg_partman",
+    ("docs/engines.md", "CREATE SUBSCRIPTION from_b CONNECTION 'host=b ...' PUBLICATION pages WITH (origin = none, copy_data = false);   -- on a, which has the rows"):
+        "needs a second server",
     ("docs/kubernetes.md", "pgbackrest --stanza=main --pg1-path=/srv/copy --archive-mode=off restore     # off: it is not to archive into its origin's repository"):
         "needs pgBackRest",
     ("docs/kubernetes.md", "barman recover main latest /srv/copy"):
