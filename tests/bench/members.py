@@ -232,7 +232,7 @@ Made by `make bench-members`: PostgreSQL {version}, commit {commit}, {cores} cor
 {chr(10).join(table)}
 
 A strict id is asked for when its call has begun, so that a session on a member makes two round trips where one on the authority makes one: the last
-column is what that alone leaves.
+column is what two statements one after the other get. It is no bound: a round trip costs less while the machine is awake from the one before it.
 
 ## Strict, {2 * DELAY_US / 1000:g} ms of round trip added
 
