@@ -1,6 +1,6 @@
 //! Numbers that nobody can guess.
 
-use crate::error::Error;
+use crate::error::{Error, OrRaise};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 
@@ -21,12 +21,7 @@ pub fn bits() -> Result<u64, Error> {
     })
 }
 
-/// A number that nobody can guess, not 0.
+/// The same, not 0. Raises an ERROR if there are none.
 pub fn number() -> u64 {
-    let mut number = 0u64;
-    // SAFETY: as many bytes as said.
-    if !unsafe { pg_sys::pg_strong_random((&raw mut number).cast(), size_of_val(&number)) } {
-        Error::NoRandomness.raise();
-    }
-    number.max(1)
+    bits().or_raise().max(1)
 }
