@@ -1,7 +1,7 @@
 //! The connection to the authority. Whatever fails, it is given up, what was asked is asked again on the next host, and
 //! callers wait until their own deadline.
 
-use super::{blocks, bounds, kept, said::Said};
+use super::{blocks, held::Held, said::Said};
 use crate::{
     mechanism::{Micros, SECOND},
     postgres::{
@@ -9,19 +9,16 @@ use crate::{
         hosts::Hosts,
         libpq::{Answer, Connection, Progress},
         process::Waiter,
-        random, settings,
+        settings,
         wait_event::Wait,
     },
-    protocol::{
-        grants::{Answer as Granted, Ask, Change, Member},
-        tickets::{Run, Tickets},
-    },
+    protocol::tickets::{Run, Tickets},
     shared::Shared,
 };
 use std::{
     collections::VecDeque,
     ffi::{CStr, CString},
-    sync::atomic::Ordering::*,
+    sync::atomic::Ordering::Relaxed,
 };
 
 /// How long one host may take to connect, and to answer.
@@ -61,16 +58,7 @@ pub struct Link {
     /// When the connection was begun, or it was given up.
     since: Micros,
     asked: VecDeque<(Question, Micros)>,
-    member: Member,
-    /// Whether a question on the grant is open, and when the next may be asked.
-    grant_is_asked: bool,
-    grant_at: Micros,
-    /// When what is held is to be kept again, as it could not be.
-    keep_at: Micros,
-    /// Whether the bounds no longer follow what is held, for it to be given back.
-    withdrawn: bool,
-    /// Whether the authority was asked on this connection if it knows the grant: it may be another one.
-    grant_is_known: bool,
+    held: Held,
     said: Said,
     tickets: Tickets,
     /// The last generation that was taken from each slot.
@@ -83,11 +71,7 @@ const ALLOCATE: &CStr = c"idgen_allocate";
 
 impl Link {
     pub fn new(shared: &'static Shared) -> Self {
-        let member = Member::start(kept::incarnation(), kept::kept());
         shared.backends.slots().iter().for_each(|slot| slot.put_back());
-        if settings::MACHINE_ID.get() < 0 {
-            bounds::follow_grant(shared, member.held);
-        }
         Link {
             shared,
             authority: CString::default(),
@@ -96,12 +80,7 @@ impl Link {
             progress: Progress::Reading,
             since: Micros::MIN,
             asked: VecDeque::new(),
-            member,
-            grant_is_asked: false,
-            grant_at: 0,
-            keep_at: Micros::MAX,
-            withdrawn: false,
-            grant_is_known: false,
+            held: Held::start(shared),
             said: Said::new(shared),
             tickets: Tickets::default(),
             generations: vec![0; shared.backends.slots().len()],
@@ -129,10 +108,7 @@ impl Link {
     /// Does what can be done without waiting; an error is one of the connection.
     pub fn work(&mut self) -> Result<(), String> {
         self.collect();
-        self.release();
-        if clock::boot() >= self.keep_at {
-            self.keep();
-        }
+        self.held.work(&self.said);
         let Some(hosts) = &mut self.hosts else { return Ok(()) };
         let now = clock::boot();
         let Some(connection) = &mut self.connection else {
@@ -184,43 +160,8 @@ impl Link {
         self.blocks.collect(self.shared, clock::boot());
     }
 
-    /// Gives the machine id back if that is wanted, once no id can be given under it any more.
-    fn release(&mut self) {
-        let wanted = self.shared.member.release.load(SeqCst);
-        if self.withdrawn != wanted && self.member.held.is_some() {
-            // Called off before it was given back, the bounds may follow it again.
-            bounds::follow_grant(self.shared, self.member.held.filter(|_| !wanted));
-        }
-        self.withdrawn = wanted;
-        if !wanted {
-            return;
-        }
-        if self.member.held.is_some() {
-            let now = clock::boot();
-            if self.shared.grant.applied() == 0 && now >= self.grant_at {
-                let mut released = self.member.clone();
-                // Ids were permitted up to the horizon; streams of backends may have gone so far.
-                released.release(self.shared.horizon.durable());
-                // A restart that went on with it would meet the next holder.
-                if kept::keep(&released) {
-                    self.member = released;
-                } else {
-                    self.grant_at = now + SECOND;
-                    // Also if it is called off: what is held is to be kept then.
-                    self.keep_at = now + kept::KEEP_AGAIN;
-                    self.said
-                        .complain("the machine id is kept while idgen_grant in the data directory cannot be written");
-                }
-            }
-        } else if self.member.released.is_none() {
-            self.shared.member.released.store(true, Release);
-            self.shared.horizon.wake_waiting();
-        }
-    }
-
     /// Asks what there is to ask.
     fn ask(&mut self, now: Micros) -> Result<(), String> {
-        let ask_grant = self.grant_question(now);
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let cluster = settings::cluster();
         while let Some(request) = self.tickets.next(now) {
@@ -238,15 +179,12 @@ impl Link {
             )?;
             self.asked.push_back((Question::Block(ask), now));
         }
-        if let Some(ask) = ask_grant {
-            let wall = clock::both().wall;
-            let question = self.member.question(ask, self.shared.horizon.now(), wall, random::number());
+        if let Some(question) = self.held.next(now) {
             connection.ask(
                 c"SELECT idgen_authority.grant_machine($1::text, $2::text, $3::text)",
                 &[cluster, number(question), host_name()],
             )?;
             self.asked.push_back((Question::Grant, now));
-            (self.grant_is_asked, self.grant_is_known) = (true, true);
         }
         let more = connection.flush()?;
         if !self.asked.is_empty() {
@@ -254,25 +192,6 @@ impl Link {
         }
         self.progress = if more { Progress::Writing } else { Progress::Established };
         Ok(())
-    }
-
-    fn grant_question(&self, now: Micros) -> Option<Ask> {
-        // The effective clock is known when the horizon has been moved once.
-        let may_ask = settings::MACHINE_ID.get() < 0
-            && !self.grant_is_asked
-            && now >= self.grant_at
-            && self.shared.horizon.started() != 0
-            && (self.member.held.is_some() || self.shared.grant.applied() == 0);
-        if !may_ask {
-            return None;
-        }
-        let ask = self.member.ask(self.shared.horizon.now()).or_else(|| {
-            let unknown = !self.grant_is_known && !cfg!(feature = "copied_grants");
-            let held = self.member.held.filter(|_| unknown)?;
-            Some(held.renewal())
-        })?;
-        let resting = self.shared.member.release.load(SeqCst) && !matches!(ask, Ask::Release { .. });
-        (!resting).then_some(ask)
     }
 
     /// Takes an answer to the oldest question.
@@ -315,13 +234,8 @@ impl Link {
                 }
             }
             Question::Grant => {
-                self.grant_is_asked = false;
-                self.grant_at = now + SECOND / 10;
-                let answer = text.as_ref().and_then(|text| text.parse::<Granted>().ok());
-                let answer = answer.ok_or("the authority's answer cannot be read")?;
-                if self.member.accept(&answer, self.shared.horizon.now()) != Change::Nothing {
-                    self.changed();
-                }
+                let answer = text.as_ref().and_then(|text| text.parse().ok());
+                self.held.answered(answer.as_ref().ok_or("the authority's answer cannot be read")?, now);
             }
         }
         if is_well {
@@ -329,18 +243,6 @@ impl Link {
             self.said.well(number, || hosts.map_or(String::new(), |hosts| hosts.name()));
         }
         Ok(())
-    }
-
-    /// Keeps what is held now; if that cannot be done, again after a while.
-    fn keep(&mut self) {
-        self.keep_at = if kept::keep(&self.member) { Micros::MAX } else { clock::boot() + kept::KEEP_AGAIN };
-    }
-
-    /// Keeps what is held now, and has the bounds follow.
-    fn changed(&mut self) {
-        self.keep();
-        faults::point("member:kept");
-        bounds::follow_grant(self.shared, self.member.held.filter(|_| !self.withdrawn));
     }
 
     /// What the authority would not do. What may pass is asked again, elsewhere if it is not the one to ask.
@@ -365,10 +267,7 @@ impl Link {
             }
             Question::Block(ask) => self.blocks.refused(ask, now),
             Question::Prepare => return Err(message),
-            Question::Grant => {
-                self.grant_is_asked = false;
-                self.grant_at = now + SECOND / 2;
-            }
+            Question::Grant => self.held.refused(now),
         }
         Ok(())
     }
@@ -386,7 +285,7 @@ impl Link {
     fn give_up(&mut self) {
         self.connection = None;
         self.asked.clear();
-        (self.grant_is_asked, self.grant_is_known) = (false, false);
+        self.held.lost();
         self.tickets.lost();
         self.blocks.lost();
         self.shared.member.connected.store(false, Relaxed);

@@ -4,6 +4,7 @@
 mod blocks;
 mod bounds;
 mod gossip;
+mod held;
 pub mod horizon;
 mod kept;
 mod link;

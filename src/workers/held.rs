@@ -1,0 +1,128 @@
+//! The machine id that an authority grants to this server: when it is asked for, kept on disk, followed by the bounds and given
+//! back. What a question and an answer mean is decided in `protocol/grants.rs`; [`super::link`] sends and hears them.
+
+use super::{bounds, kept, said::Said};
+use crate::{
+    mechanism::{Micros, SECOND},
+    postgres::{clock, faults, random, settings},
+    protocol::grants::{Answer, Ask, Change, Member, Question},
+    shared::Shared,
+};
+use std::sync::atomic::Ordering::*;
+
+pub struct Held {
+    shared: &'static Shared,
+    member: Member,
+    /// Whether a question is open, and when the next may be asked.
+    is_asked: bool,
+    ask_at: Micros,
+    /// When what is held is to be kept again, as it could not be.
+    keep_at: Micros,
+    /// Whether the bounds no longer follow what is held, for it to be given back.
+    is_withdrawn: bool,
+    /// Whether the authority was asked on this connection if it knows the grant: it may be another one.
+    is_known: bool,
+}
+
+impl Held {
+    /// Goes on with what this server kept.
+    pub fn start(shared: &'static Shared) -> Self {
+        let member = Member::start(kept::incarnation(), kept::kept());
+        if settings::MACHINE_ID.get() < 0 {
+            bounds::follow_grant(shared, member.held);
+        }
+        Held { shared, member, is_asked: false, ask_at: 0, keep_at: Micros::MAX, is_withdrawn: false, is_known: false }
+    }
+
+    /// Does what is due without the authority.
+    pub fn work(&mut self, said: &Said) {
+        self.release(said);
+        if clock::boot() >= self.keep_at {
+            self.keep();
+        }
+    }
+
+    /// Gives the machine id back if that is wanted, once no id can be given under it any more.
+    fn release(&mut self, said: &Said) {
+        let wanted = self.shared.member.release.load(SeqCst);
+        if self.is_withdrawn != wanted && self.member.held.is_some() {
+            // Called off before it was given back, the bounds may follow it again.
+            bounds::follow_grant(self.shared, self.member.held.filter(|_| !wanted));
+        }
+        self.is_withdrawn = wanted;
+        if !wanted {
+            return;
+        }
+        if self.member.held.is_some() {
+            let now = clock::boot();
+            if self.shared.grant.applied() == 0 && now >= self.ask_at {
+                let mut released = self.member.clone();
+                // Ids were permitted up to the horizon; streams of backends may have gone so far.
+                released.release(self.shared.horizon.durable());
+                // A restart that went on with it would meet the next holder.
+                if kept::keep(&released) {
+                    self.member = released;
+                } else {
+                    self.ask_at = now + SECOND;
+                    // Also if it is called off: what is held is to be kept then.
+                    self.keep_at = now + kept::KEEP_AGAIN;
+                    said.complain("the machine id is kept while idgen_grant in the data directory cannot be written");
+                }
+            }
+        } else if self.member.released.is_none() {
+            self.shared.member.released.store(true, Release);
+            self.shared.horizon.wake_waiting();
+        }
+    }
+
+    /// The question that is due now, which is open from then on.
+    pub fn next(&mut self, now: Micros) -> Option<Question> {
+        let ask = self.due(now)?;
+        (self.is_asked, self.is_known) = (true, true);
+        Some(self.member.question(ask, self.shared.horizon.now(), clock::both().wall, random::number()))
+    }
+
+    fn due(&self, now: Micros) -> Option<Ask> {
+        // The effective clock is known when the horizon has been moved once.
+        let may_ask = settings::MACHINE_ID.get() < 0
+            && !self.is_asked
+            && now >= self.ask_at
+            && self.shared.horizon.started() != 0
+            && (self.member.held.is_some() || self.shared.grant.applied() == 0);
+        if !may_ask {
+            return None;
+        }
+        let ask = self.member.ask(self.shared.horizon.now()).or_else(|| {
+            let is_unknown = !self.is_known && !cfg!(feature = "copied_grants");
+            let held = self.member.held.filter(|_| is_unknown)?;
+            Some(held.renewal())
+        })?;
+        let is_resting = self.shared.member.release.load(SeqCst) && !matches!(ask, Ask::Release { .. });
+        (!is_resting).then_some(ask)
+    }
+
+    /// Takes the answer to the open question.
+    pub fn answered(&mut self, answer: &Answer, now: Micros) {
+        (self.is_asked, self.ask_at) = (false, now + SECOND / 10);
+        if self.member.accept(answer, self.shared.horizon.now()) != Change::Nothing {
+            self.keep();
+            faults::point("member:kept");
+            bounds::follow_grant(self.shared, self.member.held.filter(|_| !self.is_withdrawn));
+        }
+    }
+
+    /// The authority refused the open question.
+    pub fn refused(&mut self, now: Micros) {
+        (self.is_asked, self.ask_at) = (false, now + SECOND / 2);
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self) {
+        (self.is_asked, self.is_known) = (false, false);
+    }
+
+    /// Keeps what is held now; if that cannot be done, again after a while.
+    fn keep(&mut self) {
+        self.keep_at = if kept::keep(&self.member) { Micros::MAX } else { clock::boot() + kept::KEEP_AGAIN };
+    }
+}
