@@ -1053,7 +1053,7 @@ CREATE FUNCTION idgen_status(
     OUT machine_id integer, -- in force: the setting, or what an authority granted; null if there is none
     OUT obstacle text, -- why idgen_next() gives no id, null if it does
     OUT stopped_since timestamptz, -- since when it gives none
-    OUT last_id bigint, -- the last id that was given out or skipped, null if none may be given
+    OUT last_id bigint, -- the last id that was given out or skipped, null if none may be given, or if all come from the authority
     OUT last_timestamp timestamptz, -- the time in it
     OUT effective_clock timestamptz, -- the clock that ids are made of
     OUT clock_ahead interval, -- how far it, or the last id, is ahead of the wall clock; approached by a tenth of the time that passes

@@ -46,15 +46,10 @@ pub fn next() -> Result<u64, Error> {
     Ok(SERVER.id(run.first, run.machine))
 }
 
-/// Whether all ids of this order come from another server.
-fn is_remote(order: Order) -> bool {
-    order == Order::Strict && !settings::is_authority()
-}
-
 /// Takes up to `want` stamps of the server generator.
 fn take_of_server(shared: &Shared, want: u64) -> Result<Run, Error> {
     let order = settings::order();
-    if is_remote(order) {
+    if serving::is_remote(order) {
         strict::take(shared, 0, want)
     } else {
         take_waiting(shared, &shared.places.server, &SERVER, order, None, want)

@@ -6,6 +6,7 @@ use crate::{
     error::{Error, moment},
     mechanism::{
         Micros, SECOND,
+        definition::Order,
         layout::{Layout, SERVER},
     },
     postgres::{clock, process, settings},
@@ -35,10 +36,11 @@ pub fn machine_of(grant: Option<Grant>, max: u64) -> Result<(u64, Micros), Error
     Ok((grant.machine, grant.until))
 }
 
-/// The machine id of the setting, to put into ids whose largest is `max`.
+/// The machine id of the setting, to put into ids whose largest is `max`: a counter takes no other.
 pub fn own_machine(max: u64) -> Result<u64, Error> {
     match settings::MACHINE_ID.get() {
         _ if max == 0 => Ok(0),
+        id if id < 0 && settings::authority().is_some() => Err(Error::CounterWithGrant),
         id if id < 0 => Err(Error::MachineIdUnset),
         id if id as u64 > max => Err(Error::MachineIdTooLarge { machine: id as u64, max }),
         id => Ok(id as u64),
@@ -84,22 +86,34 @@ pub fn check_not_in_recovery() -> Result<(), Error> {
 }
 
 fn message(error: Error) -> String {
-    error.told().1.message().to_owned()
+    error.told().message
 }
 
 /// Has an error on the way to an id be counted.
 pub fn noted<T>(shared: &Shared, result: Result<T, Error>) -> Result<T, Error> {
     if let Err(error) = &result {
         let state = &shared.state;
-        state.last_refusal.store(error.clone().told().0 as i32, Relaxed);
+        state.last_refusal.store(error.clone().told().code as i32, Relaxed);
         state.last_refused.store(clock::both().wall, Relaxed);
         state.refusals.fetch_add(1, Relaxed);
     }
     result
 }
 
+/// Whether all ids of this order come from another server.
+pub fn is_remote(order: Order) -> bool {
+    order == Order::Strict && !settings::is_authority()
+}
+
 /// Why `idgen_next()` gives no id now, as the worker sees it.
 fn in_the_way(shared: &Shared, waits_for_standby: bool) -> Option<String> {
+    if is_remote(settings::order()) {
+        return match settings::authority() {
+            None => Some(message(Error::NoAuthority)),
+            Some(_) if shared.member.connected.load(Relaxed) => None,
+            Some(_) => Some(shared.member.error().unwrap_or_else(|| message(Error::AuthorityTimeout))),
+        };
+    }
     let now = shared.horizon.now();
     let first = SERVER.stamp_at(now).max(shared.places.server.last() + 1);
     match check_can_be_served(shared, &SERVER, now, first) {

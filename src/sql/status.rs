@@ -4,7 +4,7 @@ use super::{POSTGRES_EPOCH, timestamp, to_timestamptz};
 use crate::{
     error::OrRaise,
     mechanism::{Micros, SECOND, layout::SERVER},
-    postgres::{clock, register},
+    postgres::{clock, register, settings},
     shared::{self, serving},
 };
 use pgrx::prelude::*;
@@ -46,7 +46,8 @@ fn idgen_status() -> TableIterator<
     let clock = shared.horizon.clock();
     let machine = serving::machine(shared, SERVER.max_machine()).ok().map(|(machine, _)| machine as i32);
     let running = shared.horizon.started() != 0;
-    let last = machine.map(|id| SERVER.id(shared.places.server.last(), id as u64)).filter(|_| running);
+    let gives = running && !serving::is_remote(settings::order());
+    let last = machine.map(|id| SERVER.id(shared.places.server.last(), id as u64)).filter(|_| gives);
     let at = |at: Micros| Some(at).filter(|at| *at != 0).map(|at| to_timestamptz(SERVER, at));
     // What was raised is ahead too, whatever the clock is.
     let ahead = clock.at(now.boot).max(SERVER.tick_start(shared.places.server.last())) - now.wall;

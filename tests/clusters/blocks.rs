@@ -6,6 +6,7 @@ use crate::harness::checker::{Rules, check};
 use crate::harness::cluster::{Cluster, Mode, assert_refused, one};
 use crate::harness::history::History;
 use crate::harness::load::Load;
+use crate::harness::wait_until;
 use postgres::error::SqlState;
 
 const MAKE: &str = "SELECT idgen_create_generator('b', 'counter', ordering => 'block')";
@@ -41,7 +42,7 @@ fn a_server_goes_on_with_what_it_holds_while_the_authority_is_away_and_skips_tha
     make(&[&authority, &member]);
     let mut client = member.connect("postgres");
     let first: i64 = one(&mut client, NEXT);
-    crate::harness::wait_until("two blocks are leased", || authority.one("SELECT last_value >= 2000 FROM b"));
+    wait_until("two blocks are leased", || authority.one("SELECT last_value >= 2000 FROM b"));
     std::thread::sleep(std::time::Duration::from_millis(300));
     authority.stop(Mode::Immediate);
     let last: i64 = one(&mut client, "SELECT max(idgen_next('b')) FROM generate_series(1, 1500)");
@@ -57,6 +58,34 @@ fn a_server_goes_on_with_what_it_holds_while_the_authority_is_away_and_skips_tha
     member.kill();
     member.start();
     assert!(member.one::<i64>(NEXT) > 2000);
+}
+
+#[test]
+fn a_generator_that_was_set_back_at_the_authority_stays_named_while_others_are_served_and_until_it_is_mended() {
+    let authority = grants::authority("");
+    let member = grants::member(&authority, "idgen.min_block_size = 1000");
+    make(&[&authority, &member]);
+    for server in [&authority, &member] {
+        let strict = "SELECT idgen_create_generator('s', 'snowflake', ordering => 'strict')";
+        server.connect("postgres").batch_execute(strict).unwrap();
+    }
+    let mut client = member.connect("postgres");
+    client.batch_execute("SET idgen.wait_timeout = '200ms'").unwrap();
+    let given: i64 = one(&mut client, NEXT);
+    wait_until("strict ids are served", || client.query("SELECT idgen_next('s')", &[]).is_ok());
+    authority.connect("postgres").batch_execute("SELECT setval('b', 1)").unwrap();
+    let all = "SELECT count(idgen_next('b')) FROM generate_series(1, 5000)";
+    wait_until("what was leased is used up", || client.query(all, &[]).is_err());
+    let is_named = || grants::error_of(&member).contains("\"b\" was set back at the authority");
+    wait_until("it is named", is_named);
+    for _ in 0..20 {
+        client.query_one("SELECT idgen_next('s')", &[]).unwrap();
+        assert!(is_named(), "{}", grants::error_of(&member));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    authority.connect("postgres").batch_execute("SELECT setval('b', 1000000)").unwrap();
+    wait_until("there are values again", || client.query_one(NEXT, &[]).is_ok_and(|row| row.get::<_, i64>(0) > given));
+    wait_until("nothing is wrong any more", || grants::error_of(&member).is_empty());
 }
 
 #[test]

@@ -405,7 +405,28 @@ fn a_member_whose_clock_was_ahead_has_ids_again_within_a_second_of_its_being_rig
 }
 
 #[test]
-fn a_counter_with_machine_bits_wants_a_number_of_the_setting() {
+fn a_server_whose_ids_are_further_ahead_than_a_grant_is_long_is_told_so_and_has_ids_once_grants_are_longer() {
+    let authority = authority("idgen.grant_length = 60");
+    let mut member = Cluster::with_idgen("idgen.machine_id = 5\nidgen.max_clock_jump = 3h");
+    member.clock.set(2 * crate::harness::clock::HOUR);
+    let follows = "SELECT idgen_timestamp(idgen_next()) > now() - interval '1 minute'";
+    wait_until("the clock is followed", || member.one(follows));
+    let before: i64 = member.one(NEXT);
+    member.clock.set(0);
+    member.stop(Mode::Fast);
+    member.configure(&member_of(&authority));
+    member.start();
+    wait_until("it is told why", || error_of(&member).contains("seconds ahead of the authority's clock"));
+    let mut client = member.connect("postgres");
+    client.batch_execute("SET idgen.wait_timeout = '200ms'").unwrap();
+    assert_refused(&mut client, NEXT, SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
+    authority.reconfigure("idgen.grant_length = 3h");
+    wait_until("there are ids", || client.query_one(NEXT, &[]).is_ok());
+    assert!(id(&mut client) > before && error_of(&member).is_empty());
+}
+
+#[test]
+fn a_counter_with_machine_bits_wants_a_number_of_the_setting_and_is_told_of_blocks() {
     let authority = authority("");
     let member = member(&authority, "");
     let mut client = member.connect("postgres");
@@ -414,7 +435,7 @@ fn a_counter_with_machine_bits_wants_a_number_of_the_setting() {
         &mut client,
         "SELECT idgen_next('c')",
         SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-        "idgen.machine_id",
+        "ordering => 'block'",
     );
 }
 
@@ -507,7 +528,7 @@ fn while_what_is_released_cannot_be_kept_nothing_is_released() {
     assert_eq!(machine(&member), 1);
 }
 
-fn error_of(member: &Cluster) -> String {
+pub fn error_of(member: &Cluster) -> String {
     member.one::<Option<String>>("SELECT error FROM idgen_authority()").unwrap_or_default()
 }
 

@@ -12,9 +12,11 @@ EXTENSION, in a new database without. What a page takes for granted is made by P
     yaml    the command of a container, [bash, -c, '...'], in the pod shard-3
     text    not at all: a picture; or, right below SQL, what that printed
 
-Besides, every function, setting and test of idgen that a page names exists.
+Besides, every function, setting and test of idgen that a page names exists, and the errors of docs/guarantees.md are those of
+src/error.rs, by who can cure them.
 """
 
+import itertools
 import os
 import pathlib
 import re
@@ -147,6 +149,24 @@ def faults_of_names(page, text, functions, tested):
             yield f"{page}:{line}: there is no {name}"
 
 
+def faults_of_errors(page, text):
+    share = subprocess.run([f"{os.environ['PG_BINDIR']}/pg_config", "--sharedir"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    number = dict(re.findall(r"^(\w{5}) +E +(ERRCODE_\w+)", pathlib.Path(share, "errcodes.txt").read_text(), re.MULTILINE))
+    number = {name: code for code, name in number.items()}
+    table = (TOP / "src/error.rs").read_text().split("pub fn told(")[1]
+    in_code = [{number[name] for name in re.findall(r"\bERRCODE_\w+", group)} for group in table.split("            // ")[1:]]
+    rows = [row.split(" | ") for row in text.split("| case | SQLSTATE | test |")[1].split("\n\n")[0].split("\n")[2:]]
+    in_page = []
+    for case, codes, *_ in rows:
+        if case.startswith("| *"):
+            in_page.append(set())
+        else:
+            in_page[-1] |= set(re.split("[,;] ", codes))
+    for said, raised in itertools.zip_longest(in_page, in_code, fillvalue=set()):
+        if said != raised:
+            yield f"{page}: says {sorted(said - raised)}, and not {sorted(raised - said)}, of one group of src/error.rs"
+
+
 new_database("names", "CREATE EXTENSION idgen_authority CASCADE")
 functions = set(psql("names", """
     SELECT CASE pronamespace WHEN 'idgen_authority'::regnamespace THEN 'idgen_authority.' ELSE '' END || proname FROM pg_proc
@@ -161,5 +181,6 @@ for path in sorted([TOP / "README.md", *TOP.glob("docs/**/*.md"), *TOP.glob("exa
         text = path.read_text()
         faults += faults_of_blocks(page, text, name)
         faults += faults_of_names(page, text, functions, tested)
+        faults += faults_of_errors(page, text) if page == "docs/guarantees.md" else []
 print("\n".join(faults) if faults else "documents: all blocks ran")
 sys.exit(bool(faults))
