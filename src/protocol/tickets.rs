@@ -12,11 +12,10 @@
 use super::Micros;
 use std::collections::VecDeque;
 
-/// The most requests in flight.
-const MAX_DEPTH: usize = 16;
+/// How many requests may be in flight. One alone would make a caller wait for up to two round trips.
+const DEPTH: std::ops::RangeInclusive<usize> = 2..=16;
 
-/// One more in flight for each so much of the round trip. One alone makes a caller wait for up to two round trips;
-/// more than the round trip needs would only make smaller batches.
+/// One more in flight for each so much of the round trip: more than that needs would only make smaller batches.
 const PACE: Micros = 250;
 
 /// One wait of one caller. A slot's next wait has another generation.
@@ -87,7 +86,7 @@ impl Tickets {
 
     /// How many requests may be in flight.
     pub fn depth(&self) -> usize {
-        usize::try_from(1 + self.round_trip / PACE).unwrap_or(1).clamp(1, MAX_DEPTH)
+        usize::try_from(1 + self.round_trip / PACE).unwrap_or(1).clamp(*DEPTH.start(), *DEPTH.end())
     }
 
     /// The request to be sent now, if any: with every ticket that waits for the generator of the first.
@@ -190,7 +189,9 @@ mod tests {
         tickets.wait(3, ticket(64, 1000));
         assert_eq!(tickets.next(0), Some(Request { number: 1, generator: 3, want: 1064 }));
         tickets.wait(3, ticket(65, 1));
-        assert_eq!(tickets.next(0), None, "one in flight");
+        assert_eq!(tickets.next(0).map(|request| request.want), Some(1));
+        tickets.wait(3, ticket(66, 1));
+        assert_eq!(tickets.next(0), None, "two in flight");
         let served = answer(&mut tickets, 1, run(100, 1064), 50);
         assert_eq!((served[0], served[64], served.len()), ((0, 100, 1), (64, 164, 1000), 65));
         assert_eq!(tickets.next(50).map(|request| request.want), Some(1));
@@ -245,8 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn one_is_in_flight_on_a_short_way_and_up_to_sixteen_on_a_long_one() {
-        for (round_trip, depth) in [(18, 1), (58, 1), (1000, 5), (100_000, 16)] {
+    fn two_are_in_flight_on_a_short_way_and_up_to_sixteen_on_a_long_one() {
+        for (round_trip, depth) in [(18, 2), (58, 2), (1000, 5), (100_000, 16)] {
             let mut tickets = Tickets::default();
             tickets.wait(0, ticket(0, 1));
             tickets.next(0).unwrap();
