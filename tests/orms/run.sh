@@ -24,8 +24,8 @@ pip_install() { # also with the copy of pip that tests/setup.sh unpacks where De
     rm -rf "$home/python" && mkdir "$home/python"
     PIP_ROOT_USER_ACTION=ignore timeout 300 python3 -m pip install -q --disable-pip-version-check --target "$home/python" -r requirements.txt
 }
-npm_install() { # modules are looked for beside the script that imports them
-    timeout 300 npm install --silent --no-audit --no-fund --no-package-lock --prefix "$home/node"
+npm_install() { # modules are looked for beside the script that imports them; those of Prisma would load an engine
+    timeout 300 npm install --ignore-scripts --silent --no-audit --no-fund --no-package-lock --prefix "$home/node"
 }
 cargo_do() { # COMMAND OPTION ...
     timeout 300 cargo "$@" --quiet --locked --manifest-path rust/Cargo.toml >"$home/cargo.log" 2>&1 ||
@@ -78,17 +78,18 @@ else
     echo "SQLAlchemy, Django, Alembic: skipped, pip cannot install them here"
 fi
 
-cp -r package.json ./*.js drizzle-kit "$home/node/"
+cp -r package.json ./*.js drizzle-kit prisma "$home/node/"
 if ! command -v npm >/dev/null; then
-    echo "Knex, Drizzle, drizzle-kit, TypeORM, Sequelize: skipped, no npm here"
+    echo "Knex, Drizzle, drizzle-kit, TypeORM, Sequelize, Prisma: skipped, no npm here"
 elif provide "$home/node" package.json npm_install; then
     try Knex node "$home/node/with_knex.js"
     try Drizzle node "$home/node/with_drizzle.js"
     try TypeORM node "$home/node/with_typeorm.js"
     try Sequelize node "$home/node/with_sequelize.js"
+    try Prisma env -C "$home/node" node with_prisma.js
     try drizzle-kit env -C "$home/node" "$PWD/with_drizzle_kit.sh"
 else
-    echo "Knex, Drizzle, drizzle-kit, TypeORM, Sequelize: skipped, npm cannot install them here"
+    echo "Knex, Drizzle, drizzle-kit, TypeORM, Sequelize, Prisma: skipped, npm cannot install them here"
 fi
 
 if find_ruby "${home%/orms}" -e 'gem "activerecord"; gem "pg"'; then
