@@ -6,7 +6,7 @@ use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
 /// Why there is no id, or no answer.
 #[derive(Clone, Debug)]
 pub enum Error {
-    // A DBA's to cure, on this server.
+    // For the DBA of this server to cure.
     NotPreloaded,
     MachineIdUnset,
     /// The clock stands before the layout's epoch.
@@ -28,9 +28,9 @@ pub enum Error {
     },
     /// The horizon did not move in time.
     HorizonTimeout,
-    /// A counter got no block in time, and what it waited for.
+    /// A counter got no block in time; with what it waited for.
     BlockTimeout(&'static str),
-    /// A repair, or what else a worker was asked for, was not done in time.
+    /// A worker did not do a repair, or another errand, in time.
     RepairTimeout {
         has_begun: bool,
     },
@@ -41,32 +41,32 @@ pub enum Error {
     /// The machine gives no random bits.
     NoRandomness,
 
-    // A DBA's to cure, on this server or on another: the authority, a member, a peer.
+    // For a DBA to cure, on this server or on another: the authority, a member, a peer.
     /// Strict or block ids, and no authority to ask.
     NoAuthority,
     /// The authority did not answer in time.
     AuthorityTimeout,
-    /// The same, and what the member worker says of it.
+    /// The same, with what the member worker says about it.
     AuthorityAway(String),
-    /// The authority will not do it, and what it says.
+    /// The authority refused, with its message.
     AuthorityRefused(Option<String>),
     /// The authority has not granted a machine id.
     NoGrant,
-    /// A counter with machine bits, where the machine id is granted: it may be another's tomorrow, and a count is of no time.
+    /// A counter with machine bits and a granted machine id: another server may have that id later, and a count has no time.
     CounterWithGrant,
     /// The grant of the machine id has ended and was not renewed.
     GrantEnded,
-    /// The machine id was to be given back, and is not granted.
+    /// The machine id was to be given back, but it was not granted.
     NotGranted,
     /// The machine id was not given back in time.
     ReleaseTimeout,
-    /// Strict ids are not served now: the lease is not there.
+    /// Strict ids are not served now: the authority has no lease.
     NoLease,
-    /// Asked to allocate for others.
+    /// Asked to allocate for others, but is no authority.
     NotAnAuthority,
-    /// Asked for a machine id, and has one from another authority itself.
+    /// Asked for a machine id, but is a member of another authority itself.
     MemberAsAuthority,
-    /// Asked by a server of another cluster, or for a generator that is another here.
+    /// Asked by a server of another cluster; asked for a generator that has another definition here.
     OtherCluster,
     OtherDefinition(String),
     /// The clock of a member is this far ahead of the authority's.
@@ -77,11 +77,11 @@ pub enum Error {
     MemberIds {
         ahead: Micros,
     },
-    /// All machine ids are in use; the first is free after so long, if ever.
+    /// All machine ids are in use; the first is free after this time, if ever.
     NoMachineFree {
         after: Option<Micros>,
     },
-    /// The book may not know of all machine ids that are in use, for so long.
+    /// For this long the book may not know all machine ids that are in use.
     BookUnsettled {
         left: Micros,
     },
@@ -95,27 +95,27 @@ pub enum Error {
     },
     /// There is no gossip.
     NoPeers,
-    /// What is no message of another server, with the reason as a clause.
+    /// Not a message of another server, with the reason as a clause.
     NotAMessage(String),
     /// An id that is too far ahead of the clock to be followed.
     ObservedTooFarAhead,
 
-    // A user's to cure: another argument, another generator, later.
+    // For the user to cure: another argument, another generator, or later.
     /// The layout's time has run out.
     Exhausted,
     CounterExhausted,
-    /// The next id is due later than a call may wait, then on the effective clock.
+    /// The next id is due later than a call may wait: at this time on the effective clock.
     LoanTooLong {
         due: Micros,
     },
-    /// A counter's sequence was altered into what it cannot be.
+    /// A counter's sequence was altered into one that cannot carry a counter.
     NotACounter,
     /// A counter's sequence was set to one of its ids, with this count.
     SetToAnId {
         id: u64,
         count: u64,
     },
-    /// What was given, as far as it has a name.
+    /// Not a generator; with the name that was given, if there is one.
     NotAGenerator(String),
     /// A definition was to be put on something that cannot be a generator.
     NotASequence,
@@ -123,7 +123,7 @@ pub enum Error {
     BadDefinition(String),
     /// A definition was to be changed.
     DefinitionStays,
-    /// Who is no superuser was to make a generator that the authority serves.
+    /// Only a superuser can make a generator whose ids come from the authority.
     OrderOfSuperusers,
     /// The ids of this generator tell no time.
     NoTime,
@@ -135,7 +135,7 @@ pub enum Error {
     NegativeCount,
     /// An instant outside what the layout can express.
     OutsideLayout(Layout),
-    /// A text that is not that of an id.
+    /// Not the text form of an id.
     NotAText(String),
     /// A UUID that was not made of an id.
     NoIdInUuid,
@@ -165,7 +165,7 @@ impl<T> OrRaise<T> for Result<T, Error> {
     }
 }
 
-/// How an error is told.
+/// How an error is told to the user.
 pub struct Told {
     pub code: PgSqlErrorCode,
     pub message: String,
@@ -199,11 +199,11 @@ impl From<Error> for ErrorReport {
 }
 
 impl Error {
-    /// The table of all errors, in the order of the one in docs/guarantees.md: by who can cure them.
+    /// The table of all errors, by who can cure them, in the order of the table in docs/guarantees.md.
     pub fn told(self) -> Told {
         use PgSqlErrorCode::*;
         match self {
-            // A DBA's to cure, on this server.
+            // For the DBA of this server to cure.
             Error::NotPreloaded => Told::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen is not preloaded")
                 .detail("Ids can be read, but none can be given out.")
                 .hint("Add it to shared_preload_libraries = 'idgen' in postgresql.conf and restart the server."),
@@ -293,7 +293,7 @@ impl Error {
             Error::NoRandomness => Told::new(ERRCODE_INTERNAL_ERROR, "could not generate random bits")
                 .hint("PostgreSQL takes them from OpenSSL or /dev/urandom: see to it that they can be read."),
 
-            // A DBA's to cure, on this server or on another: the authority, a member, a peer.
+            // For a DBA to cure, on this server or on another: the authority, a member, a peer.
             Error::NoAuthority => {
                 Told::new(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "there is no authority for these ids")
                     .hint("Set idgen.authority to a connection string, or make this server the authority: idgen.authority_database.")
@@ -423,7 +423,7 @@ impl Error {
                     .hint("Is the clock of its server right, or idgen.max_clock_offset too small?")
             }
 
-            // A user's to cure: another argument, another generator, later.
+            // For the user to cure: another argument, another generator, or later.
             Error::Exhausted => {
                 Told::new(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED, "the layout has no more timestamps").hint(
                     "If the server's clock is right, a layout with a later epoch or more timestamp bits is needed.",
@@ -513,7 +513,7 @@ impl Error {
     }
 }
 
-/// What somebody gave, for an error message or a comparison: the beginning of what is long.
+/// Text from outside, for an error message or a comparison; a long one is cut.
 pub fn beginning(text: &[u8]) -> String {
     const MOST: usize = 200;
     let beginning = String::from_utf8_lossy(&text[..text.len().min(MOST)]).into_owned();

@@ -7,7 +7,7 @@
 //!     +-------------------------------+-------------------------------------+
 //!                                     |
 //!                                 generator    what a backend does: finds the generator, takes ids from it, and waits where
-//!                                     |        it must; counters, streams, strict ids, what is gone
+//!                                     |        it must; counters, streams, strict ids, dropped generators
 //!                                     v
 //!                                  shared      the words that all processes share, one file for each part and its rules
 //!                                     ^
@@ -17,7 +17,7 @@
 //! Below all of them:  postgres     one thing of PostgreSQL or the machine a file: register, sequence, clock, latch, settings, libpq
 //!                     protocol     what servers say to each other: every decision, without PostgreSQL
 //!                     mechanism    layout, clock, allocator, horizon: every decision, without PostgreSQL
-//!                     forms        ids as text, UUIDs and opaque texts                    error    all that a user can be told
+//!                     forms        ids as text, UUIDs and opaque texts                    error    all that a user can meet
 //! ```
 //!
 //! Modules know those below them and none above. docs/architecture.md follows a call, a crash, a failover and a strict id
@@ -39,14 +39,14 @@ use std::ffi::CStr;
 
 pgrx::pg_module_magic!(name = c"idgen", version = VERSION);
 
-/// Of the library, which is that of the SQL.
+/// The version of the library, which is also the version of its SQL.
 const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
     Ok(version) => version,
     Err(_) => panic!(),
 };
 
-/// Sets everything up in the postmaster. In a session that loads the library without preload nothing is set up: what
-/// only reads ids works, and what gives them says what to do.
+/// Sets everything up in the postmaster. In a session that loads the library without preload nothing is set up: functions
+/// that read ids work, and those that give ids raise an error that says what to do.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     // SAFETY: plain flags of this process, set before any library is loaded.

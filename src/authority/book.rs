@@ -1,6 +1,6 @@
-//! The worker that writes the book, for whoever asks, one batch of questions at a time: a member's session
-//! never has a lock on it, nor sees more of it than its answer. Every decision is one of `protocol::book`. It is launched by who
-//! asks, and goes after a while.
+//! The book's worker: the only process that writes the book, one batch of questions at a time. So a member's session never
+//! holds a lock on the book, and sees no more of it than its own answer. The decisions are in `protocol::book`. A session
+//! that asks launches the worker; it ends when it has had nothing to do for a while.
 
 use super::table;
 use crate::{
@@ -22,13 +22,13 @@ use pgrx::{
 };
 use std::panic::AssertUnwindSafe;
 
-/// The machine ids that can be granted: those of `idgen_next()`.
+/// The machine ids that can be granted: all that the layout of `idgen_next()` has room for.
 const MACHINES: std::ops::RangeInclusive<u64> = 0..=1023;
 
-/// How long the book's worker stays when there is nothing to do. DROP DATABASE waits longer than that for it.
+/// How long the worker stays when it has nothing to do: less than DROP DATABASE waits for it.
 const REST: Micros = 3 * SECOND;
 
-/// What became of a question, as one line.
+/// The outcome of a question, as one line of text.
 fn outcome(outcome: Result<Answer, Refusal>) -> String {
     match outcome {
         Ok(answer) => format!("answer {answer}"),
@@ -63,14 +63,14 @@ pub extern "C-unwind" fn idgen_book_main(_arg: pg_sys::Datum) {
     }
 }
 
-/// Works until there was nothing to do for a while, with 0, or the process is told to end, with 1.
+/// Works until there has been nothing to do for a while (0), or until the process is told to end (1).
 fn run(shared: &'static Shared) -> i32 {
     for (name, value) in [
-        // The owner of the database has a say in what it begins with.
+        // Set here, because what the database's owner has set by ALTER DATABASE applies to this session too.
         (c"search_path", c"pg_catalog, pg_temp"),
         (c"default_transaction_read_only", c"off"),
         (c"lock_timeout", c"1s"),
-        // It waits for the standby itself, and no longer than its callers do.
+        // The worker waits for the standby itself, and no longer than its callers do.
         (c"synchronous_commit", c"local"),
     ] {
         // SAFETY: two texts, and settings that any session may change.
@@ -94,7 +94,7 @@ fn run(shared: &'static Shared) -> i32 {
     }
 }
 
-/// Answers all that was asked, in one transaction; whether there was something.
+/// Answers all open questions in one transaction. False: there were none.
 fn work(shared: &Shared) -> bool {
     let (entries, asked): (Vec<_>, Vec<_>) = shared.book.take().into_iter().unzip();
     if entries.is_empty() {
@@ -112,11 +112,11 @@ fn work(shared: &Shared) -> bool {
     true
 }
 
-/// Decides with the whole book locked. What comes back is one line for each question, and a record after all that was
-/// written; or what went wrong.
+/// Decides all questions with the whole book locked. Returns one line for each question and a record written after all
+/// changes; or what went wrong.
 fn decide(shared: &Shared, asked: &[Asked]) -> Result<(Vec<String>, pg_sys::XLogRecPtr), String> {
     let failed = |why: String| Err(format!("failed {why}"));
-    // What is shared is atomic, and what is half done is rolled back.
+    // Unwind safe: shared words are atomic, and the transaction is rolled back.
     PgTryBuilder::new(AssertUnwindSafe(|| {
         let outcomes = BackgroundWorker::transaction(AssertUnwindSafe(|| {
             Spi::connect_mut(|client| answer(client, shared, asked))
@@ -161,7 +161,7 @@ fn answer(client: &mut SpiClient, shared: &Shared, asked: &[Asked]) -> Result<Ve
     let before = (book.settles, book.epoch);
     let mut outcomes = Vec::with_capacity(asked.len());
     for Asked { question, role, host } in asked {
-        // Its asker has read it as well.
+        // The session that asked has parsed it as well.
         let Ok(question) = question.parse::<Question>() else {
             outcomes.push("failed the question cannot be read".into());
             continue;

@@ -1,5 +1,5 @@
-//! What an authority does for the members: the book of grants, blocks, and strict ids. SQL functions that members call over
-//! their connection.
+//! What an authority does for its members: it keeps the book of grants, and gives out strict ids and blocks. Members call
+//! these SQL functions over their connection.
 
 mod book;
 mod table;
@@ -15,7 +15,7 @@ use crate::{
 use pgrx::{pg_sys, prelude::*};
 use std::ffi::{CStr, CString};
 
-/// The most stamps that one request is given: the rest is asked for again.
+/// The most stamps that one request gets; the member asks again for the rest.
 const MAX_BATCH: u64 = 65_536;
 
 /// Strict ids: up to `want` stamps, as "first count machine".
@@ -47,7 +47,7 @@ fn idgen_grant_machine(cluster: &[u8], question: &[u8], host: &[u8]) -> String {
     if settings::authority().is_some() {
         Error::MemberAsAuthority.raise();
     }
-    // Before the first move of the horizon the clock is not known, nor since when the members can show what they hold.
+    // Before the first move of the horizon neither the clock is known, nor since when members can show what they hold.
     if shared.horizon.started() == 0 {
         Error::BookTimeout.raise();
     }
@@ -60,7 +60,7 @@ fn idgen_grant_machine(cluster: &[u8], question: &[u8], host: &[u8]) -> String {
 fn authority(cluster: &[u8]) -> &'static Shared {
     let shared = shared::shared().or_raise();
     check_not_in_recovery().or_raise();
-    // One book: two databases with one each would grant a machine id twice.
+    // Only one database has the book: two books would grant a machine id twice.
     if settings::authority_database() != Some(own_database()) {
         Error::NotAnAuthority.raise();
     }
@@ -75,7 +75,7 @@ fn own_database() -> CString {
     unsafe { CStr::from_ptr(pg_sys::get_database_name(pg_sys::MyDatabaseId)).to_owned() }
 }
 
-/// Has the worker answer a question, or says why it did not.
+/// The worker's answer to a question, or why there is none.
 fn ask(shared: &Shared, question: &str, host: &str) -> Result<String, Error> {
     // SAFETY: state of this session.
     let role = u32::from(unsafe { pg_sys::GetSessionUserId() });

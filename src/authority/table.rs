@@ -14,7 +14,7 @@ use pgrx::{
     spi::{SpiClient, SpiError},
 };
 
-/// The book, and when a superuser last said that it is whole. One that is new, or was restored from a dump, waits.
+/// The book, and when a superuser last confirmed that it is whole. A new or restored book grants nothing before `settles`.
 pub fn load(client: &mut SpiClient, own: Micros) -> Result<(Book, Micros), SpiError> {
     // SAFETY: state of this server.
     let system = unsafe { pg_sys::GetSystemIdentifier() } as i64;

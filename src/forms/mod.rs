@@ -1,4 +1,4 @@
-//! Other forms of an id: text, UUIDs, and the opaque one for public URLs. What each of them made can be read back.
+//! Other forms of an id: text, UUIDs, and the opaque one for public URLs. Each can be turned back into its id.
 #![forbid(unsafe_code)]
 
 pub mod opaque;

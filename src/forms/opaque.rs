@@ -1,8 +1,8 @@
-//! Ids that do not show when they were made and how many there are: one block of Blowfish, the widely known cipher
-//! whose block is as long as an id, as [`text`]. Whoever has the key can read them with any implementation of it.
+//! Texts that do not show when an id was made and how many there are. The id is encrypted as one block of Blowfish, a
+//! widely known cipher with blocks of 64 bits, and written as [`text`]. Whoever has the key can read it with any Blowfish.
 //!
-//! This is for the eyes of others, not a secret kept: there is no authentication, one id always has one text, and
-//! everybody who may call the SQL functions can translate both ways.
+//! This hides an id, and does not protect it: there is no authentication, one id always has one text, and everybody who may
+//! call the SQL functions can translate both ways.
 
 use super::text;
 use blowfish::{
@@ -11,14 +11,14 @@ use blowfish::{
 };
 use std::ops::RangeInclusive;
 
-/// How long a key may be, in bytes: at least the 128 bits below which keys can be found, at most what Blowfish takes.
+/// The length of a key in bytes: at least 128 bits, since a shorter one can be searched for; at most what Blowfish takes.
 pub const KEY_LENGTHS: RangeInclusive<usize> = 16..=56;
 
-/// A key, made ready.
+/// A key, expanded for use.
 pub struct Opaque(Blowfish);
 
 impl Opaque {
-    /// None if the key has the wrong length. Takes some 50 microseconds, which is why it is kept.
+    /// None if the key has the wrong length. Takes some 50 microseconds: to be kept.
     pub fn new(key: &[u8]) -> Option<Self> {
         if !KEY_LENGTHS.contains(&key.len()) {
             return None;

@@ -4,7 +4,7 @@
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const LENGTH: usize = 13;
 
-/// The text of any 64-bit number; that of an id begins with 0 to 7.
+/// The text of any 64-bit number; the text of an id begins with 0 to 7.
 pub fn to_text(number: u64) -> String {
     (0..LENGTH).rev().map(|place| DIGITS[(number >> (5 * place)) as usize % 32] as char).collect()
 }

@@ -25,7 +25,7 @@ const _: () = assert!(SERVER.max_machine() < 1 << MACHINE_BITS);
 const _: () = assert!(SERVER.sequence_of(u64::MAX) < 1 << (VERSION - RAND_A));
 const _: () = assert!(SERVER.tick() == 1000);
 
-/// What tells the UUID of an id from others.
+/// The mark of a UUID that holds an id.
 const TAG: u128 = 0x69_64_67_65_6e;
 
 /// The UUID that holds this id, of any layout.
@@ -34,7 +34,7 @@ pub fn from_id(id: u64) -> Bytes {
     fields(8, id >> 16, id >> 4 & 0xfff, (id & 0xf) << 58 | TAG)
 }
 
-/// The id that [`from_id`] made this UUID of, if it did.
+/// The id that [`from_id`] made this UUID of; None for any other UUID.
 pub fn to_id(uuid: Bytes) -> Option<u64> {
     let bits = u128::from_be_bytes(uuid);
     let id = (bits >> TIME << 16 | (bits >> RAND_A & 0xfff) << 4 | bits >> 58 & 0xf) as u64;
