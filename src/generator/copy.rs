@@ -1,13 +1,13 @@
-//! COPY FROM in batches. PostgreSQL inserts row by row where a default is volatile, nextval() excepted by its name: it might look
-//! at the table. What gives ids does not.
+//! COPY FROM in batches. Where a default is volatile PostgreSQL inserts row by row, since the default might read the table;
+//! it excepts only nextval(), by name. The functions that give ids do not read the table either.
 //!
-//! So where a COPY FROM plans its defaults, calls of these functions become calls of their twins, which are the same but for their
-//! label: STABLE. A twin has one argument more, of type `internal`, of which SQL has no value: nobody else can call it.
+//! So while COPY FROM plans its defaults, calls of these functions become calls of their twins, which differ only in their
+//! label, STABLE. A twin has one argument more, of type `internal`, of which SQL has no value: SQL cannot call it.
 //!
-//! A default that is planned for another reason keeps its label, or ALTER TABLE .. ADD COLUMN would give all rows one id. What tells
-//! COPY from everything else is the memory context: it plans its defaults in its own, and whatever its triggers, checks and
-//! defaults run has others. No state could be left behind, and no statement is slower. Where a PostgreSQL to come calls that
-//! context something else, rows go in one by one again, and `copy::rows_with_ids_go_in_in_batches` says so.
+//! A default that is planned for another reason keeps its label, or ALTER TABLE .. ADD COLUMN would give all rows one id.
+//! COPY is told from everything else by its memory context: it plans its defaults in its own, while its triggers, checks and
+//! defaults run in others. So no state can be left behind, and no statement is slower. If a later PostgreSQL renames that
+//! context, rows go in one by one again, and the test `copy::rows_with_ids_go_in_in_batches` fails.
 
 use pgrx::{pg_sys, prelude::*};
 use std::{
@@ -23,7 +23,7 @@ extern "C" fn pg_finfo_idgen_support() -> &'static pg_sys::Pg_finfo_record {
     &pg_sys::Pg_finfo_record { api_version: 1 }
 }
 
-/// The planner's questions about a call of these functions: one is what else the call could be. Null is no answer.
+/// What the planner asks about a call of these functions. One question is answered: which call can replace it. Null: none.
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn idgen_support(call: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     // SAFETY: the planner gives a node, which says what it is; there is a current context, and it has a name.
@@ -33,7 +33,7 @@ unsafe extern "C-unwind" fn idgen_support(call: pg_sys::FunctionCallInfo) -> pg_
             return pg_sys::Datum::null();
         }
         let request = request.cast::<pg_sys::SupportRequestSimplify>();
-        // A query is planned with a root.
+        // With a root, a query is planned and not a default.
         if !(*request).root.is_null() || CStr::from_ptr((*pg_sys::CurrentMemoryContext).name) != COPY {
             return pg_sys::Datum::null();
         }
@@ -41,7 +41,7 @@ unsafe extern "C-unwind" fn idgen_support(call: pg_sys::FunctionCallInfo) -> pg_
     }
 }
 
-/// The same call of the twin; null if there is none, or who plans may not call either.
+/// The same call of the twin; null if there is no twin, or if the user may not call both.
 #[pg_guard]
 unsafe extern "C-unwind" fn twin_of(call: *const pg_sys::FuncExpr) -> pg_sys::Datum {
     // SAFETY: a call that is planned, whose parts are copied.
@@ -57,7 +57,7 @@ unsafe extern "C-unwind" fn twin_of(call: *const pg_sys::FuncExpr) -> pg_sys::Da
     }
 }
 
-/// The function beside `function` that is called after it.
+/// The twin of `function`: in its schema, with its name and `_in_copy`.
 unsafe fn find(function: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: lookups by the oid of a function, whose name and types are copied.
     unsafe {

@@ -1,15 +1,15 @@
-//! Counters: a sequence from which blocks of `flush_every` values are taken. The block is in shared memory, the sequence
-//! is its durable mark: its page is changed as nextval() changes it, but logged with exactly the end of the block, and
-//! flushed to disk and to the synchronous standbys before the first value is given out.
+//! Counters: a sequence from which blocks of `flush_every` values are taken. The block is in shared memory, the sequence is
+//! its durable mark. Its page is changed as nextval() changes it, but logged with exactly the end of the block, and flushed
+//! to disk and to the synchronous standbys before the first value is given out.
 //!
 //! Unlike nextval() this works in READ ONLY transactions and in parallel workers, needs no transaction id, and skips
 //! nothing but the rest of a block after a crash.
 //!
-//! One backend at a time takes a block, under the sequence's relation extension lock, which ends with the transaction
-//! whatever happens. The others look again every few milliseconds, so that each has its own deadline. When half of a
-//! block is used up, the next one is logged, and the worker makes it durable while the first half lasts: so that a
-//! steady user waits for no disk. Who is faster than the disk waits for two blocks at once. At most two blocks are in
-//! flight, and a stop loses at most what is left of them.
+//! One backend at a time takes a block, under the sequence's relation extension lock, which the end of the transaction always
+//! releases. The others look again every few milliseconds, so each keeps its own deadline. When half of a block is used up,
+//! the next one is logged, and the worker makes it durable while the other half lasts: steady use waits for no disk. A caller
+//! that is faster than the disk waits for two blocks at once. At most two blocks are in flight, and a stop loses at most the
+//! rest of them.
 
 use super::find::{Blocks, Counter, Generator, Kind};
 use crate::{
@@ -30,11 +30,11 @@ use crate::{
 use pgrx::prelude::*;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-/// How long who waits for another's block sleeps between two looks.
+/// How long a backend sleeps between two looks while another one takes a block.
 const LOOK: Micros = 2_000;
 
-/// Takes up to `want` values of the block, if it was taken from the file that the sequence has now, and no next block
-/// needs to be logged. Raises nothing.
+/// Takes up to `want` values of the block in use. None: it is used up, the sequence has another file by now, or the next
+/// block must be logged first. Raises nothing.
 #[inline(always)]
 pub fn take_at_once(generator: &Generator, counter: &Counter, want: u64) -> Option<Run> {
     let place = generator.place;
@@ -53,12 +53,12 @@ fn needs_next(generator: &Generator) -> bool {
     left < u64::from(generator.definition.flush_every) / 2 && generator.place.next().is_none()
 }
 
-/// Takes up to `want` values, of a new block if need be; and sees to it that there is a next one.
+/// Takes up to `want` values, of a new block if need be, and has the next one logged in time.
 #[cold]
 #[inline(never)]
 pub fn take_with_new_block(shared: &Shared, generator: &Generator, counter: &Counter, want: u64) -> Result<Run, Error> {
     check_not_in_recovery()?;
-    // A number that is granted for a time says nothing of who counted with it before.
+    // A granted machine id does not do: another server may have counted with it before.
     let max_machine = generator.definition.layout.max_machine();
     let machine = serving::own_machine(max_machine)?;
     let deadline = latch::deadline();
@@ -90,7 +90,7 @@ pub fn take_with_new_block(shared: &Shared, generator: &Generator, counter: &Cou
             wait_until(deadline, || Error::BlockTimeout("another session that takes a block"))?;
             continue;
         };
-        // Another may have taken a block before this one had the lock.
+        // Another backend may have taken a block before this one had the lock.
         if let Some(run) = take_from_block(generator, counter, want) {
             return Ok(run);
         }
@@ -107,14 +107,14 @@ fn wait_until(deadline: Micros, late: impl Fn() -> Error) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes up to `want` values of the block, if it was taken from the file that the sequence has now.
+/// Takes up to `want` values of the block in use. None: it is used up, or the sequence has another file by now.
 fn take_from_block(generator: &Generator, counter: &Counter, want: u64) -> Option<Run> {
     let same_file = generator.place.file.load(Acquire) == counter.file;
     same_file.then(|| generator.place.words.take(&generator.definition.layout, Micros::MIN, Micros::MAX, want).ok())?
 }
 
-/// Logs the block after the one in use, while that lasts, and leaves it to the worker to make it durable. If anything
-/// is in the way, whoever needs the block will meet it.
+/// Logs the block after the one in use ahead of need, and leaves it to the worker to make it durable. Errors are dropped: the
+/// caller that needs the block will meet them.
 #[cold]
 #[inline(never)]
 fn look_ahead(shared: &Shared, generator: &Generator, counter: &Counter, max: u64) {
@@ -152,7 +152,7 @@ fn take_leased(shared: &Shared, generator: &Generator, counter: &Counter, deadli
     let place = generator.place;
     match shared.places.take_next(place) {
         Some(next) => {
-            // The values are the authority's; a file of their own says only whether the place was used before.
+            // The values are the authority's; the local file says only whether the place was used before.
             let is_new = place.file.load(Relaxed) == 0;
             _ = shared.places.use_block(place, counter.file, next, 0, is_new, || false);
             shared.horizon.wake_waiting();
@@ -189,12 +189,12 @@ fn take_block(
     let block = match kept {
         Some(next) if !is_durable(next.record) => with_following(generator, counter, max, relation, next),
         Some(next) => next,
-        // The worker has just opened the kept one: a block after it would skip it.
+        // The worker has just opened the kept block: another one would skip it.
         None if same_file && place.words.limit(layout) > place.words.last() + 1 => return Ok(()),
-        // No more than one block, however many a call wants: what it does not use would be lost.
+        // One block, however many values a call wants: those that it does not use would be lost.
         None => next_block(generator, counter, max, relation)?,
     };
-    // Whatever ends the wait, the block stays for who needs it next.
+    // However the wait ends, the next caller finds the block here.
     shared.places.keep_next(place, block);
     register::flush(block.record);
     while !is_durable(block.record) {
@@ -224,8 +224,8 @@ fn take_block(
     }
 }
 
-/// Who needs a block before it is durable is faster than the disk, and waits for two at once: `next` and the one after
-/// it, unless it is two already, or others have moved the sequence between them.
+/// A caller that needs a block before it is durable is faster than the disk, and waits for two at once: `next` and the one
+/// after it. Only for `next` if that is two already, or if others have moved the sequence between them.
 fn with_following(generator: &Generator, counter: &Counter, max: u64, relation: &Locked, next: Next) -> Next {
     if next.limit - next.first > u64::from(generator.definition.flush_every) {
         return next;
@@ -243,9 +243,9 @@ fn next_block(generator: &Generator, counter: &Counter, max: u64, relation: &Loc
     })
 }
 
-/// Refuses to go on after an id. "Reset the sequence to the highest key", as tools do it, sets a counter with machine bits
-/// to a multiple of where it is: a few times, and it is used up. What is taken for one: far from where this server left the
-/// sequence stands an id that it gave out.
+/// Refuses to go on after an id. Tools "reset the sequence to the highest key", which sets a counter with machine bits to a
+/// multiple of its count: a few times, and the counter is used up. Such a reset is recognized by this: the sequence stands
+/// far from where this server left it, at an id that this server gave out.
 fn check_is_count(generator: &Generator, counter: &Counter, first: u64) -> Result<(), Error> {
     let (words, layout) = (&generator.place.words, &generator.definition.layout);
     let id = first - 1;

@@ -1,9 +1,9 @@
-//! Gives places to generators, and frees those of generators that are gone: dropped by a transaction that commits, or made
-//! by one that does not.
+//! Gives places to generators, and frees the places of generators that are gone: dropped by a transaction that commits, or
+//! made by one that does not.
 //!
-//! PostgreSQL's object access hook says what is made and dropped; it is remembered until the transaction ends. The
-//! transaction still holds its locks then, so that nobody is taking ids. Of a prepared transaction nobody says how it
-//! ends: its places are doubtful, and are looked at when this database needs one.
+//! PostgreSQL's object access hook says what is made and dropped; that is remembered until the transaction ends. The
+//! transaction still holds its locks then, so nobody is taking ids. No hook says how a prepared transaction ends: its places
+//! are doubtful, and are looked at when this database needs one.
 
 use super::label;
 use crate::{
@@ -20,7 +20,7 @@ struct Going {
     database: pg_sys::Oid,
     relation: Option<pg_sys::Oid>,
     gone_if: End,
-    /// Whose end decides; a subtransaction that commits leaves that to its parent.
+    /// The subtransaction whose end decides; when it commits, its parent takes its place.
     transaction: pg_sys::SubTransactionId,
 }
 
@@ -31,7 +31,7 @@ enum End {
 }
 
 thread_local! {
-    /// Of the current transaction.
+    /// What the current transaction has made and dropped.
     static GOING: RefCell<Vec<Going>> = const { RefCell::new(Vec::new()) };
     /// Set when the callbacks below are registered.
     static WATCHING: OnceCell<()> = const { OnceCell::new() };
@@ -39,7 +39,7 @@ thread_local! {
 
 static mut PREVIOUS: pg_sys::object_access_hook_type = None;
 
-/// Hooks it in. While preloading only.
+/// Installs the hook. While preloading only.
 pub fn watch() {
     // SAFETY: the hook of this process, before there is any other thread or process.
     unsafe {
@@ -48,8 +48,8 @@ pub fn watch() {
     }
 }
 
-/// The place of the generator that stands on `sequence`, which is locked. Before one that has none is refused, what is gone
-/// is swept out.
+/// The place of the generator that stands on `sequence`, which is locked. If all places are taken, those of generators that
+/// are gone are freed first.
 pub fn attach(
     shared: &'static Shared,
     sequence: pg_sys::Oid,
@@ -70,8 +70,8 @@ pub fn attach(
     }
 }
 
-/// Frees the places of this database whose generators are not there, and which no transaction can bring back: whoever
-/// makes, drops or uses one holds a lock on it until its transaction ends.
+/// Frees the places of generators of this database that are gone and cannot come back by any transaction: a transaction that
+/// makes, drops or uses a generator holds a lock on it until it ends.
 fn sweep(shared: &Shared, database: pg_sys::Oid) {
     for sequence in shared.places.attached_in(database).into_iter().filter(|sequence| !label::is_generator(*sequence)) {
         let mode = pg_sys::ShareRowExclusiveLock as i32;
@@ -83,7 +83,7 @@ fn sweep(shared: &Shared, database: pg_sys::Oid) {
                 }
                 pg_sys::UnlockRelationOid(sequence, mode);
             } else {
-                // Of a transaction that goes on, or is prepared.
+                // A transaction that has not ended, or is prepared, holds it.
                 shared.places.doubt(database);
             }
         }
@@ -106,7 +106,7 @@ unsafe extern "C-unwind" fn on_access(
     }
     let gone_if = match access {
         pg_sys::ObjectAccessType::OAT_DROP => End::Commit,
-        // What it is cannot be seen yet.
+        // It cannot be seen yet whether this is a sequence.
         pg_sys::ObjectAccessType::OAT_POST_CREATE if class == pg_sys::RelationRelationId => End::Abort,
         _ => return,
     };

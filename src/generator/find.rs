@@ -1,4 +1,4 @@
-//! How a backend finds the generator that it is asked for, and knows it again as long as nothing has changed.
+//! How a backend finds the generator that it is asked for, and keeps it for as long as nothing has changed.
 
 use super::{drops, label};
 use crate::{
@@ -28,7 +28,7 @@ pub struct Generator {
     pub kind: Kind,
     /// This backend's bits, in each id; 0 where the layout has none.
     pub backend_part: u64,
-    /// For whom the privilege was checked; the transaction that holds the lock against DROP; and whether nothing was
+    /// The user whose privilege was checked; the transaction that holds the lock against DROP; and whether nothing has
     /// changed since.
     user: pg_sys::Oid,
     transaction: Cell<u32>,
@@ -55,9 +55,9 @@ pub struct Counter {
 
 /// Whose sequence the blocks of a counter are taken from.
 pub enum Blocks {
-    /// That of this server, up to this value.
+    /// This server's sequence, up to this value.
     Own { max: u64 },
-    /// That of the authority, from which the member worker leases them.
+    /// The authority's sequence, from which the member worker leases them.
     Leased,
 }
 
@@ -66,7 +66,7 @@ pub enum Blocks {
 pub struct Stream {
     /// Its last stamp.
     pub last: AtomicU64,
-    /// What it was last raised to: see [`crate::shared::places::Places::attach_at`].
+    /// The `attach_at` to which it was last raised: see [`crate::shared::places::Places::attach_at`].
     pub since: Cell<Micros>,
 }
 
@@ -79,8 +79,8 @@ impl Generator {
     }
 }
 
-/// The generator that was used last, kept by KNOWN; or null. Of this process, which has one thread: atomic only because
-/// a variable of a thread in a shared library is found by a call.
+/// The generator that was used last, kept by KNOWN; or null. This process has one thread: it is atomic only because a
+/// thread-local variable of a shared library is found by a function call.
 static CURRENT: AtomicPtr<Generator> = AtomicPtr::new(std::ptr::null_mut());
 
 thread_local! {
@@ -104,7 +104,7 @@ pub fn current(sequence: pg_sys::Oid) -> Option<&'static Generator> {
     same.then_some(generator)
 }
 
-/// Has [`current`] find `generator`, which [`find`] has found.
+/// From now on [`current`] finds `generator`, which [`find`] has found.
 pub fn make_current(generator: &Rc<Generator>) {
     CURRENT.store(Rc::as_ptr(generator).cast_mut(), Relaxed);
 }
@@ -127,7 +127,7 @@ pub fn find(sequence: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
         return Ok(generator);
     }
     lock(sequence);
-    // The lock has let changes be noticed.
+    // Taking the lock has brought in all invalidations.
     let generator = match known() {
         Some(generator) if generator.valid.get() => generator,
         _ => resolve(sequence, user)?,
@@ -136,7 +136,7 @@ pub fn find(sequence: pg_sys::Oid) -> Result<Rc<Generator>, Error> {
     Ok(generator)
 }
 
-/// The generator with this name, for another server, which has it with this definition.
+/// The generator with this name, for another server; an error if it has another definition here than there.
 pub fn named(schema: &[u8], name: &[u8], definition: &str) -> Result<Rc<Generator>, Error> {
     let unknown = || Error::NotAGenerator(format!("{}.{}", beginning(schema), beginning(name)));
     let text = |text| CString::new(text).map_err(|_| unknown());
@@ -174,7 +174,7 @@ fn lock(sequence: pg_sys::Oid) {
             unsafe { pg_sys::CurrentResourceOwner = self.0 };
         }
     }
-    // SAFETY: in a transaction; the owner is put back also when the lock is not had.
+    // SAFETY: in a transaction; the owner is put back even if the lock raises an error.
     unsafe {
         let _restore = Restore(pg_sys::CurrentResourceOwner);
         pg_sys::CurrentResourceOwner = pg_sys::TopTransactionResourceOwner;
@@ -213,7 +213,7 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
     } else {
         None
     };
-    // On a standby nothing says when it is dropped.
+    // On a standby nothing says when a generator is dropped.
     check_not_in_recovery()?;
     let place = drops::attach(shared, sequence, &definition, &relation::name(sequence))?;
     CURRENT.store(std::ptr::null_mut(), Relaxed);
@@ -222,7 +222,7 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
             .iter()
             .find(|g| g.sequence == sequence && g.definition.layout == layout)
             .and_then(|g| g.stream().cloned());
-        // What is forgotten, and may come back, goes on above what it has reached.
+        // A stream that is forgotten may come back, and then goes on above what it has reached.
         known.retain(|g| {
             let stays = g.valid.get() && !(g.sequence == sequence && g.user == user);
             if !stays && let Some(stream) = g.stream() {
@@ -258,7 +258,7 @@ fn resolve(sequence: pg_sys::Oid, user: pg_sys::Oid) -> Result<Rc<Generator>, Er
     })
 }
 
-/// This backend's number: its place among the processes, which no other live one has.
+/// This backend's number: its place among the processes, which no other live process has.
 fn backend_number(shared: &Shared, layout: &Layout) -> Result<usize, Error> {
     let number = latch::own_place() as usize;
     if number as u64 > layout.max_backend() || number >= shared.backends.reached().len() {
@@ -267,8 +267,8 @@ fn backend_number(shared: &Shared, layout: &Layout) -> Result<usize, Error> {
     Ok(number)
 }
 
-/// Sees to it that this backend notices when a generator or a privilege changes, and that whoever has its number next
-/// goes on above its own streams.
+/// Makes this backend notice when a generator or a privilege changes, and publish at its end how far its streams went, for the
+/// next backend that has its number.
 fn watch() {
     #[pg_guard]
     unsafe extern "C-unwind" fn role_changed(_arg: pg_sys::Datum, _cache: i32, _hash: u32) {
@@ -294,7 +294,7 @@ fn watch() {
         // SAFETY: functions for as long as the process lives.
         watching.get_or_init(|| unsafe {
             let none = pg_sys::Datum::from(0);
-            // As utils/adt/acl.c does: who owns the database is a member of pg_database_owner.
+            // As utils/adt/acl.c does: the owner of the database is a member of pg_database_owner.
             for cache in [
                 pg_sys::SysCacheIdentifier::AUTHMEMROLEMEM,
                 pg_sys::SysCacheIdentifier::AUTHOID,
@@ -312,7 +312,7 @@ fn forget(affected: impl Fn(&Generator) -> bool) {
     KNOWN.with_borrow(|known| known.iter().filter(|g| affected(g)).for_each(|g| g.valid.set(false)));
 }
 
-/// Whoever has this backend's number next goes on above `stream`.
+/// Lets the next backend that has this backend's number go on above `stream`.
 fn publish(shared: &Shared, generator: &Generator, stream: &Stream) {
     if let Ok(number) = backend_number(shared, &generator.definition.layout) {
         let reach = generator.definition.layout.tick_end(stream.last.load(Relaxed));

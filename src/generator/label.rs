@@ -1,5 +1,5 @@
-//! Where a generator's definition is kept: a security label of provider `idgen` on its sequence. PostgreSQL dumps,
-//! restores, copies and drops labels with their objects; the provider's check sees to it that one is never changed.
+//! Where a generator's definition is kept: a security label of provider `idgen` on its sequence. PostgreSQL dumps, restores,
+//! copies and drops labels with their objects; the provider's check lets no label change.
 
 use crate::{
     error::{Error, OrRaise},
@@ -18,7 +18,7 @@ pub fn register() {
     unsafe { pg_sys::register_label_provider(PROVIDER.as_ptr(), Some(check)) };
 }
 
-/// Called before a label is set: only a permanent sequence gets one, it must mean something, and it stays.
+/// Called before a label is set: only a permanent sequence gets one, it must be a definition, and it never changes.
 #[pg_guard]
 unsafe extern "C-unwind" fn check(object: *const pg_sys::ObjectAddress, label: *const std::ffi::c_char) {
     // SAFETY: PostgreSQL hands in a valid address, whose object it has locked, and a string or null.
@@ -40,12 +40,12 @@ unsafe extern "C-unwind" fn check(object: *const pg_sys::ObjectAddress, label: *
         Some(_) => Error::DefinitionStays.raise(),
         None => {}
     }
-    // Its ids come from the authority under the name that it has here, with what this server may take there.
+    // The authority is asked for its ids by the name that it has here, and with the rights of this server there.
     // SAFETY: the user of this session.
     if new.is_some_and(|new| matches!(new.order, Order::Strict | Order::Block)) && !unsafe { pg_sys::superuser() } {
         Error::OrderOfSuperusers.raise();
     }
-    // Should this be rolled back and another label be set, nobody may go on with the first.
+    // If this is rolled back and another label is set, nobody may go on with the first.
     // SAFETY: a relation that is locked.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(object.objectId) };
 }
@@ -61,7 +61,7 @@ thread_local! {
     static WATCHING: OnceCell<()> = const { OnceCell::new() };
 }
 
-/// Sees to it that this backend notices when a sequence changes.
+/// Makes this backend notice when a sequence changes.
 fn watch() {
     #[pg_guard]
     unsafe extern "C-unwind" fn relation_changed(_arg: pg_sys::Datum, relation: pg_sys::Oid) {

@@ -1,4 +1,4 @@
-//! Giving out ids: by the fast step, and what a call does that it cannot serve.
+//! Giving out ids: the fast step, and how a call goes on that the fast step cannot serve.
 
 pub mod copy;
 pub mod counter;
@@ -27,7 +27,7 @@ use find::{Generator, Kind, Stream, find, named};
 use pgrx::pg_sys;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-/// How often who waits for the lease of strict ids asks for it.
+/// How often a caller that waits for the lease of strict ids asks for it.
 const LOOK: Micros = 100_000;
 
 /// The next id of the server generator, if it can be had without waiting. Raises nothing.
@@ -93,8 +93,8 @@ pub fn allocate(schema: &[u8], name: &[u8], definition: &str, want: u64) -> Resu
     }
 }
 
-/// `n` ids, increasing, taken in runs of consecutive stamps: each run with one atomic operation, when the one before
-/// it is used up.
+/// `n` increasing ids, taken in runs of consecutive stamps. Each run is one atomic operation, when the run before it is used
+/// up.
 pub struct Ids {
     /// None: the server generator.
     sequence: Option<pg_sys::Oid>,
@@ -111,7 +111,7 @@ impl Ids {
         Ids { sequence, wanted, given: 0, run, layout: SERVER, backend_part: 0 }
     }
 
-    /// The next of them, if there is one left.
+    /// The next id; None when all were given.
     pub fn next(&mut self) -> Result<Option<u64>, Error> {
         if self.run.count == 0 {
             if self.wanted == 0 {
@@ -123,7 +123,7 @@ impl Ids {
                 Some(sequence) => {
                     let generator = find(sequence)?;
                     (self.layout, self.backend_part) = (generator.definition.layout, generator.backend_part);
-                    // Of a counter what is not used is lost: as much at once as was used before.
+                    // Values of a counter that are not used are lost: it takes at most as many at once as were used before.
                     let most = if self.layout.is_counter() { self.given.max(1) } else { u64::MAX };
                     serving::noted(shared, generator.take(shared, self.wanted.min(most)))?
                 }
@@ -151,7 +151,7 @@ impl Generator {
         }
         let now = shared.horizon.now();
         let latest = now + shared.horizon.max_borrow();
-        // Where all ids come from the authority the words are closed.
+        // A strict generator on a member has closed words: nothing is taken here.
         let own = match &self.kind {
             Kind::Stream(stream) => Some(&**stream),
             _ => None,
@@ -178,10 +178,10 @@ impl Generator {
     }
 }
 
-/// Takes up to `want` stamps, of a stream of its own where `own` is given: see [`Words::take`].
+/// Takes up to `want` stamps, from the stream `own` of this backend if there is one: see [`Words::take`].
 ///
-/// Nobody raises a stream of its own but the backend that has it, and it looks whether it must after it has read the
-/// bound: whoever opened that had raised before. What was taken below is a gap.
+/// Only its backend raises such a stream. The backend looks whether it must after it has read the bound, because whoever
+/// opened the bound has moved `attach_at` before. Stamps that were taken too low are a gap.
 #[inline(always)]
 fn take_permitted(
     shared: &Shared,
@@ -205,8 +205,8 @@ fn take_permitted(
     }
 }
 
-/// Takes up to `want` stamps, of a stream of its own where `own` is given, and waits for the horizon or sleeps until
-/// they are no longer more of a loan than is allowed; either no longer than `idgen.wait_timeout`.
+/// As [`take_permitted`], but waits for the horizon, or sleeps until the loan is no more than is allowed; either for no
+/// longer than `idgen.wait_timeout`.
 #[cold]
 #[inline(never)]
 fn take_waiting(
@@ -236,7 +236,7 @@ fn take_waiting(
                         && first >= layout.stamp_at(shared.horizon.lease().until)
                     {
                         reason = Some(Error::NoLease);
-                        // Once in a while: the worker wakes everybody each time that it is woken.
+                        // Not each time: when the worker is woken, it wakes everybody.
                         if now >= lease_wanted + LOOK {
                             lease_wanted = now;
                             shared.horizon.want_lease();
@@ -246,7 +246,7 @@ fn take_waiting(
                     }
                     return Ok(None);
                 }
-                // Not a loan: it would last until the epoch.
+                // Not a loan: the sleep would last until the epoch.
                 Err(Refusal::Loan { .. }) if now < layout.epoch() => return Err(Error::BeforeEpoch),
                 Err(Refusal::Loan { due }) => {
                     let time = loan::wait(due, now, floor, boot, borrow);

@@ -1,5 +1,5 @@
-//! Strict ids on a member: each caller waits in a slot of its own until idgen's member worker has brought what the
-//! authority allocated after it began to wait.
+//! Strict ids on a member: each caller waits in a slot of its own until the member worker has brought stamps that the
+//! authority allocated after the wait began.
 
 use crate::{
     error::Error,
