@@ -1,10 +1,10 @@
 //! The words of a generator, and the one step that gives out ids.
 //!
-//! | word    | meaning                                | who writes        | who reads |
-//! |---------|----------------------------------------|-------------------|-----------|
-//! | `last`  | the last stamp given out               | every caller      | everyone  |
-//! | `bound` | the first id that may not be given, 0: closed | the worker; of a counter, who takes a block | everyone |
-//! | `floor` | up to where a stamp is nobody's loan | the worker, and who observes | who would have to wait |
+//! | word    | meaning                                 | who writes it                           | who reads it |
+//! |---------|-----------------------------------------|-----------------------------------------|--------------|
+//! | `last`  | the last stamp given out                | every caller                            | everyone     |
+//! | `bound` | the first id not to be given, 0: closed | the worker; of a counter, the backend that takes a block | everyone |
+//! | `floor` | up to where a stamp is no loan          | the worker; sessions that observe an id | callers that would wait |
 //!
 //! `bound` is written as an id: its machine bits are the machine id in force, the rest is the limit in stamps, so
 //! that one load reads both consistently. `last` and `bound` never wrap: both stay at or below [`Layout::stamps`].
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 pub struct Words {
     /// Acquire on load, so that `bound` is read after it; AcqRel on exchange. Contended: a cache line of its own.
     last: CachePadded<AtomicU64>,
-    /// Release on store: who sees the new bound sees the `last` that the worker raised before it.
+    /// Release on store: whoever sees the new bound sees the `last` that the worker raised before it.
     bound: AtomicU64,
     /// See [`super::loan`]. Only looked at by a caller that would have to wait. Relaxed: it permits nothing.
     floor: AtomicI64,
@@ -54,8 +54,8 @@ impl Words {
         self.take_after::<true>(&self.last, layout, now, latest, want)
     }
 
-    /// As [`Words::take`], of a stream that has a `last` of its own. Not shared: that of one backend, which nobody else
-    /// writes, and which a plain store is enough for.
+    /// As [`Words::take`], but for the stream whose `last` is `after`. Not `SHARED`: only one backend writes that word, so a
+    /// plain store is enough.
     #[inline(always)]
     pub fn take_after<const SHARED: bool>(
         &self,
@@ -110,63 +110,63 @@ impl Words {
         layout.machine_of(self.bound.load(Ordering::Acquire))
     }
 
-    /// Sees to it that no stamp up to `stamp` is given any more. Before a bound is opened.
+    /// Makes sure that no stamp up to `stamp` is given any more. Called before a bound is opened.
     pub fn raise(&self, stamp: u64) {
         self.last.fetch_max(stamp, Ordering::AcqRel);
     }
 
-    /// What counts as a loan: see [`super::loan`].
+    /// Up to where a stamp is no loan: see [`super::loan`].
     pub fn floor(&self) -> Micros {
         self.floor.load(Ordering::Relaxed)
     }
 
-    /// Of two floors the higher one stays.
+    /// Raises the floor; a lower one changes nothing.
     pub fn raise_floor(&self, floor: Micros) {
         self.floor.fetch_max(floor, Ordering::Relaxed);
     }
 
-    /// Begins anew after `stamp`, on `floor`, closed. Only while nobody can take from these words, or where its owner has
-    /// set a counter back.
+    /// Starts over after `stamp`, on `floor`, closed. Only while nobody can take from these words, or for a counter that its
+    /// owner has set back.
     pub fn reset(&self, stamp: u64, floor: Micros) {
         self.bound.store(0, Ordering::Release);
         self.last.store(stamp, Ordering::Release);
         self.floor.store(floor, Ordering::Relaxed);
     }
 
-    /// Permits the ids of `machine` with stamps below `limit`, once what covers them is durable. Worker only; for a
-    /// counter, whoever holds its lock for a new block.
+    /// Permits the ids of `machine` with stamps below `limit`; the horizon or the block that covers them is durable. Worker
+    /// only; for a counter, the backend that holds the lock for a new block.
     pub fn open(&self, layout: &Layout, limit: u64, machine: u64) {
         self.bound.store(layout.id(limit, machine), Ordering::Release);
     }
 
-    /// Permits nothing. Before another machine id is opened: with [`Words::leave_tick`] after it.
+    /// Permits nothing. Before another machine id is opened, [`Words::leave_tick`] must follow.
     pub fn close(&self) {
         self.bound.store(0, Ordering::Release);
     }
 
-    /// Sees to it that the next stamp is in another tick than the last: in one tick the ids of two machine ids are not
-    /// in the order of their stamps. One step upon `last`, so that no caller comes in between.
+    /// Makes the next stamp begin another tick: within one tick, the ids of two machine ids are not in the order of their
+    /// stamps. One atomic step, so that no caller comes in between.
     pub fn leave_tick(&self, layout: &Layout) {
         leave_tick(&self.last, layout);
     }
 
-    /// Permits more of the same machine. Of a counter: whoever holds idgen's lock.
+    /// Permits more ids of the same machine id. For a counter, with idgen's lock held.
     pub fn extend(&self, layout: &Layout, limit: u64) {
         let machine = layout.machine_of(self.bound.load(Ordering::Acquire));
         self.open(layout, limit, machine);
     }
 }
 
-/// The stamp of a clock that is past the tick of the last stamp. Out of line: in line the compiler would divide in every
-/// call, then choose, and the exchange would wait for that.
+/// The stamp of a clock that is past the tick of the last stamp. Not inlined: the compiler would divide in every call and
+/// then choose, and the exchange would wait for the division.
 #[cold]
 #[inline(never)]
 fn stamp_past(layout: &Layout, now: Micros) -> u64 {
     layout.stamp_at(now)
 }
 
-/// As [`Words::leave_tick`], of a stream that has a `last` of its own. It always moves, so that the exchange of a caller who
-/// has read the bound that was closed fails; but one that never gave a stamp stays where it is.
+/// As [`Words::leave_tick`], for the stream that has this `last`. It always moves, so that the exchange fails for a caller
+/// that has read the bound before it was closed. Only a stream that never gave a stamp stays where it is.
 pub fn leave_tick(last: &AtomicU64, layout: &Layout) {
     _ = last.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {
         (last != 0).then(|| layout.stamp_at(layout.tick_end(last + 1)).saturating_sub(1).max(last))

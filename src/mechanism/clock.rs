@@ -5,9 +5,9 @@
 //! effective clock = boot-time clock + offset        offset only changes in `start` and `follow`
 //! ```
 //!
-//! Upwards the offset follows at once, since a late id can be taken later but an early one cannot be taken back
-//! only up to a limit; downwards by at most a tenth of the time that passed, so that the effective clock never stands
-//! still or goes back, and no call ever waits for a clock.
+//! Upwards the offset follows at once, but only up to a limit: an id from the future cannot be taken back. Downwards it
+//! follows by at most a tenth of the time that passed: the effective clock never stands still or goes back, and no call ever
+//! waits for a clock.
 
 use super::{Micros, SECOND, layout::SERVER};
 
@@ -41,26 +41,26 @@ impl Reading {
 pub struct Clock {
     /// Effective clock less boot-time clock.
     pub offset: Micros,
-    /// The offset at the start or at the last acceptance, or a lower one that was followed: what a forward leap is measured
-    /// from. Where the wall clock was not believed at the start, so much later that a leap may be as far as one would have been
-    /// then.
+    /// Forward leaps are measured from here: the offset at the start or at the last acceptance, or a lower one that was
+    /// followed since. If the wall clock was not believed at the start, it is higher, so that a leap may go as far as a start
+    /// would have believed.
     pub base: Micros,
     /// How far the wall clock is ahead without being followed; 0 when it is followed.
     pub held: Micros,
-    /// When it was last followed, and where the wall clock stood then.
+    /// The boot-time clock when the wall clock was last followed, and the wall clock's offset then.
     pub seen: Micros,
     pub seen_offset: Micros,
-    /// Steps of the wall clock seen since the start, and when the last was.
+    /// How many steps of the wall clock were seen since the start, and when the last one was.
     pub steps: i64,
     pub stepped: Micros,
 }
 
 impl Clock {
-    /// The clock of a server that starts: the wall clock, if it can be where the effective clock stood when `horizon` was
-    /// promised (0: never), whatever the lead was then; if it is before that, a lead before the horizon. A wall clock
-    /// over a year past the horizon is held as a leap would be, unless `max_jump` is negative. A wall clock that was not
-    /// believed, for one or the other or for being from before idgen, says nothing of how far it will be from the time once it
-    /// is set: where that lands is then believed as it would have been at the start.
+    /// The clock of a server that starts with `horizon` (0: none). It is the wall clock, unless that is earlier than the
+    /// effective clock can have been when `horizon` was promised, whatever the lead was then: in that case it is the horizon
+    /// less the lead. A wall clock over a year past the horizon is held as a leap would be, unless `max_jump` is negative. A
+    /// wall clock that is not believed for one of these reasons, or because it is from before idgen's epoch, does not tell
+    /// how far it will leap once it is set right: that leap is believed if a start would have believed it.
     pub fn start(now: Reading, horizon: Micros, lead: Micros, max_jump: Micros) -> Clock {
         let stood = if horizon == 0 { now.wall } else { horizon - lead };
         let away = horizon != 0 && max_jump >= 0 && now.wall > horizon.saturating_add(MAX_AWAY);
@@ -83,8 +83,8 @@ impl Clock {
         }
     }
 
-    /// The clock after a look at the machine's clocks: see the module's first lines. A leap that would lift the
-    /// offset more than `max_jump` above its base is held: not followed at all. Negative `max_jump`: no limit.
+    /// The clock after a look at the machine's clocks, by the rules at the module's head. A leap that would lift the offset
+    /// more than `max_jump` above its base is held: not followed at all. Negative `max_jump`: no limit.
     #[must_use]
     pub fn follow(mut self, now: Reading, max_jump: Micros) -> Clock {
         let target = now.offset();
@@ -94,7 +94,7 @@ impl Clock {
             self.offset = target.max(self.offset - passed / 10);
         } else if max_jump < 0 || target <= self.base.saturating_add(max_jump) {
             self.offset = target;
-            // A wall clock from before idgen says nothing, however it goes on.
+            // A wall clock from before idgen's epoch is no measure for later leaps, even while it is followed.
             if now.wall >= SERVER.epoch() {
                 self.base = self.base.min(target);
             }

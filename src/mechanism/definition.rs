@@ -1,5 +1,5 @@
-//! What a generator is, as one line of text: its layout, for a counter how many values are made durable at once, and
-//! in which order over several servers its ids are.
+//! What a generator is, as one line of text: its layout, for a counter how many values are made durable at once, and the
+//! order of its ids over several servers.
 
 use super::layout::Layout;
 use std::{fmt, str::FromStr};
@@ -8,14 +8,14 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Order {
-    /// Those that this server returned before the call began.
+    /// Ids that this server returned before the call began.
     #[default]
     Server = 0,
-    /// The same, and those of connected peers that are older than a bound that can be seen.
+    /// The same, and ids of connected peers that are older than the bound that `idgen_peers()` shows.
     Gossip = 1,
-    /// Those that any server returned before the call began: the authority gives them all.
+    /// Ids that any server returned before the call began: the authority gives them all.
     Strict = 2,
-    /// As `Server`, for counters that have no machine id: the authority leases blocks of one row of numbers.
+    /// As `Server`, for counters that have no machine id: the authority leases blocks of one sequence of numbers.
     Block = 3,
 }
 
@@ -40,12 +40,12 @@ impl fmt::Display for Order {
     }
 }
 
-/// What never changes of a generator. Text form: that of [`Layout`], for a counter followed by ` flush:NUMBER`, and if
-/// the order is not that of the server by ` order:NAME`.
+/// The properties of a generator that never change. Text form: the text of the layout, then ` flush:NUMBER` for a counter,
+/// then ` order:NAME` unless the order is `server`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Definition {
     pub layout: Layout,
-    /// Of a counter: how many values a block has, 1 to 2^31. A crash skips at most the rest of the blocks in use.
+    /// Of a counter: how many values a block has, 1 to 2^31; else 0. A crash skips at most the rest of the blocks in use.
     pub flush_every: u32,
     pub order: Order,
 }

@@ -7,8 +7,8 @@
 
 use super::{Micros, SECOND};
 
-/// What the one process that moves the horizon does next. Between two steps it may end, and the server may crash: what
-/// was read from the register permits nothing, and only what was opened after the flush and the acknowledgement does.
+/// The next step of the one process that moves the horizon. Between two steps it may end, and the server may crash: a value
+/// read from the register permits nothing. Only bounds opened after flush and acknowledgement permit ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step<R> {
     /// Reads the register, which may not be flushed yet.
@@ -25,12 +25,12 @@ pub enum Step<R> {
     Acknowledge(Micros, R),
     /// Says where the horizon is now.
     Publish(Micros),
-    /// Opens the bounds, those of one part of the generators after those of another.
+    /// Opens the bounds, one part of the generators after another.
     Open(Micros, usize),
     Done,
 }
 
-/// What the steps are done with. Every clock reading is its.
+/// The server that the steps act on. It alone reads clocks.
 pub trait Server {
     /// Where a record of the WAL ends.
     type Record: Copy;
@@ -39,7 +39,7 @@ pub trait Server {
     fn read_register(&self) -> Micros;
     /// The clock of a server that goes on from `horizon`: see [`Clock::start`](super::clock::Clock::start).
     fn start_clock(&mut self, horizon: Micros);
-    /// Has what is up to `horizon` be nobody's loan: see [`super::loan::at_start`].
+    /// Raises every floor, so that no stamp up to `horizon` is a loan: see [`super::loan::at_start`].
     fn start_floor(&mut self, horizon: Micros);
     /// Raises every `last`, also of generators that come later, to the last stamp before `at`.
     fn raise_all(&mut self, at: Micros);
@@ -50,12 +50,12 @@ pub trait Server {
     /// Whether all synchronous standbys have it on disk, if there are any.
     fn is_acknowledged(&self, record: Self::Record) -> bool;
     fn publish(&mut self, horizon: Micros);
-    /// Permits the ids up to `horizon` to part number `part` of the generators; whether there are more.
+    /// Permits the ids up to `horizon` to part number `part` of the generators. True: there are more parts.
     fn open(&mut self, horizon: Micros, part: usize) -> bool;
 }
 
 impl<R: Copy> Step<R> {
-    /// Does this step; the result is the next one. [`Step::Acknowledge`] stays until it is acknowledged.
+    /// Does this step, and gives the next one. [`Step::Acknowledge`] comes again until the record is acknowledged.
     pub fn take(self, server: &mut impl Server<Record = R>) -> Step<R> {
         match self {
             Step::Start if server.has_started() => Step::Done,
@@ -87,7 +87,7 @@ impl<R: Copy> Step<R> {
     }
 }
 
-/// What the flush of one move takes at most where nothing is wrong.
+/// The longest that the flush of one move takes when nothing is wrong.
 const FLUSH: Micros = SECOND / 100;
 
 /// What the worker knows when it asks whether, and where to, the horizon should move.
@@ -95,7 +95,7 @@ const FLUSH: Micros = SECOND / 100;
 pub struct Position {
     /// The effective clock.
     pub clock: Micros,
-    /// The end of the latest tick that the next stamp of a generator is in: what is wanted now.
+    /// The end of the latest tick that the next stamp of a generator is in: the horizon that is wanted now.
     pub reach: Micros,
     /// The durable horizon, 0 if there is none.
     pub horizon: Micros,
@@ -106,14 +106,14 @@ pub struct Position {
 }
 
 impl Position {
-    /// How far beyond what was given out the horizon goes: an eighth of a lead, but after a start not more than a tenth
-    /// of the time that the server has been up. That is what ids at nine tenths of the rate have fallen back meanwhile, so
-    /// that crash after crash it does not get further ahead of the clock.
+    /// How far beyond the highest stamp the horizon goes: an eighth of a lead, but after a start not more than a tenth of the
+    /// time that the server has been up. Ids at nine tenths of the rate have fallen back by as much in that time, so crash
+    /// after crash the horizon does not get further ahead of the clock.
     fn margin(&self) -> Micros {
         (self.up / 10).clamp((self.lead / 256).min(FLUSH) + 1, self.lead / 8 + 1)
     }
 
-    /// How long until it should be looked at again, while ids are given out.
+    /// How long until the worker should look again, while ids are given out.
     pub fn look_again(&self) -> Micros {
         let left = self.horizon.saturating_sub(self.reach.saturating_add(self.margin() / 2));
         left.clamp(FLUSH / 10, (self.lead / 8).max(FLUSH / 10))
@@ -124,16 +124,16 @@ impl Position {
         (self.clock.saturating_add(self.lead)).max(self.reach.saturating_add(self.margin())).max(self.horizon)
     }
 
-    /// Whether it should move before anyone has to wait: it is less than half a lead ahead of the clock, or little
-    /// ahead of what was given out.
+    /// Whether the horizon should move before a caller has to wait: it is less than half a lead ahead of the clock, or little
+    /// ahead of the highest stamp.
     pub fn is_due(&self) -> bool {
         self.horizon < self.clock.saturating_add(self.lead / 2)
             || self.horizon < self.reach.saturating_add(self.margin() / 2)
     }
 }
 
-/// Whether ids will be wanted soon, so that the horizon is to be ready: calls that came at some distance are expected to go on so.
-/// Times are of the boot-time clock.
+/// Whether ids will be wanted soon, so that the horizon is to be ready: calls at some distance are expected to go on like
+/// that. Times are of the boot-time clock.
 #[derive(Debug, Default)]
 pub struct Demand {
     used: Option<Micros>,
@@ -141,8 +141,8 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Ids were given out since it was looked last. They are expected for twice the time since the use before, if that is not
-    /// more than `most`.
+    /// Ids were given out since the last look. More are expected for twice the time since the use before, if that is not more
+    /// than `most`.
     pub fn used(&mut self, now: Micros, most: Micros) {
         let Some(before) = self.used.replace(now) else { return };
         let keep = 2 * (now - before);
@@ -191,7 +191,7 @@ mod tests {
         demand.used(NOON, most);
         assert!(!demand.is_expected(NOON + 1), "one call is no habit");
         demand.used(NOON + 5 * SECOND, most);
-        // A second one of the same burst takes nothing away.
+        // A second use in the same burst takes nothing away.
         demand.used(NOON + 6 * SECOND, most);
         assert!(demand.is_expected(NOON + 15 * SECOND) && !demand.is_expected(NOON + 15 * SECOND + 1));
         demand.used(NOON + 100 * SECOND, most);

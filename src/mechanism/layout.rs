@@ -78,7 +78,7 @@ impl Layout {
         self.backend.bits != 0
     }
 
-    /// How many stamps there are: the first that can no longer be given.
+    /// How many stamps there are, which is also the first number that is no stamp.
     #[inline(always)]
     pub const fn stamps(&self) -> u64 {
         1 << (self.timestamp.bits + self.sequence.bits)
@@ -113,8 +113,8 @@ impl Layout {
 
     /// The first stamp of the tick that holds `at`; before the epoch 0, after the end [`Layout::stamps`].
     ///
-    /// One function for two questions, which is why they can never disagree: given a horizon, the stamps below it
-    /// are those whose tick ends at or before the horizon, and may be given out; and a start begins at it.
+    /// One function for two questions, so that the answers never disagree: the stamps below it are those whose tick ends at
+    /// or before `at`. A horizon permits those, and a start begins at it.
     #[inline(always)]
     pub const fn stamp_at(&self, at: Micros) -> u64 {
         if at < self.epoch {
@@ -193,8 +193,8 @@ impl Layout {
         })
     }
 
-    /// What every id of the tick that holds `at`, and of later ones, is at or above, and no earlier one is. Outside the
-    /// layout's time the nearest number of which that is true.
+    /// The lower edge of the tick that holds `at`: the ids of this tick and of later ones are at or above it, and those of
+    /// earlier ones below. Outside the layout's time, the nearest number for which that is true.
     #[inline(always)]
     pub fn min_id_at(&self, at: Micros) -> u64 {
         match self.ids_at(at) {
@@ -204,8 +204,8 @@ impl Layout {
         }
     }
 
-    /// What every id of the tick that holds `at`, and of earlier ones, is at or below, and no later one is. Outside the
-    /// layout's time the nearest number of which that is true; -1: below all ids.
+    /// The upper edge of the tick that holds `at`: the ids of this tick and of earlier ones are at or below it, and those of
+    /// later ones above. Outside the layout's time, the nearest number for which that is true; -1: below all ids.
     #[inline(always)]
     pub fn max_id_at(&self, at: Micros) -> i64 {
         match self.ids_at(at) {
@@ -326,7 +326,7 @@ impl FromStr for Layout {
             let fits = (min..=max as u64).contains(&value);
             fits.then_some(value as Micros).ok_or_else(|| format!("{name} is not between {min} and {max} microseconds"))
         };
-        // The horizon must reach the end of the tick that it permits: a tick adds itself to how far that is ahead.
+        // At most a second: a horizon reaches the end of each tick that it permits, so a tick adds to its distance.
         let (epoch, tick) = (setting("epoch", 0, 253_402_300_800 * SECOND)?, setting("tick", 1, SECOND)?);
         Ok(Layout { timestamp, machine, backend, sequence, epoch, tick })
     }

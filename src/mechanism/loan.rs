@@ -1,8 +1,8 @@
 //! What counts as a loan: how far beyond the clock a stamp may be before its caller has to wait.
 //!
-//! A start, a repair, a peer or a clock that was set back leave the last stamp ahead of the clock, which is nobody's loan.
-//! The *floor* says how far: a line that begins there and runs on at nine tenths of real time. So a generator that is used
-//! at up to nine tenths of its rate never waits for what was left behind, and the clock, which runs faster, catches up.
+//! A start, a repair, a peer or a clock that was set back leaves the last stamp ahead of the clock, though no caller has
+//! borrowed. The *floor* says how far: a line that begins there and rises at nine tenths of real time. So a generator that is
+//! used at up to nine tenths of its rate never waits for what was left behind, and the clock, which runs faster, catches up.
 //!
 //! All floors have the same slope: a floor is one number, the height at which its line would stand when the boot-time
 //! clock shows 0, and of two the higher number is the higher line.
@@ -12,7 +12,7 @@ use super::{Micros, SECOND};
 /// Room that a start leaves for calls that come close together, whatever was borrowed before it.
 const SLACK: Micros = SECOND / 50;
 
-/// How far a floor rises while so much real time passes.
+/// How far a floor rises in `time` of real time.
 fn run(time: Micros) -> Micros {
     time - time / 10
 }
@@ -22,24 +22,24 @@ pub fn floor(at: Micros, boot: Micros) -> Micros {
     at.saturating_sub(run(boot))
 }
 
-/// Where a floor stands.
+/// At which time a floor stands when the boot-time clock shows `boot`.
 pub fn height(floor: Micros, boot: Micros) -> Micros {
     floor.saturating_add(run(boot))
 }
 
-/// Where the floor of a server that starts at `horizon` begins, with its clock at `clock`. What the horizon is further
-/// ahead than the lead was borrowed before: it is not lent again, or each start would lend once more.
+/// Where the floor begins on a server that starts at `horizon`, with its clock at `clock`. A horizon that is further ahead
+/// than the lead tells what was borrowed before the start: that is not lent again, or each start would lend once more.
 pub fn at_start(horizon: Micros, clock: Micros, lead: Micros, borrow: Micros) -> Micros {
     let borrowed = horizon.saturating_sub(clock.saturating_add(lead));
     horizon - borrowed.clamp(0, (borrow - SLACK).max(0))
 }
 
-/// The latest time at which the tick of a stamp may begin that is given now.
+/// The latest time at which the tick of a stamp that is given now may begin.
 pub fn latest(clock: Micros, floor: Micros, boot: Micros, borrow: Micros) -> Micros {
     clock.max(height(floor, boot)).saturating_add(borrow)
 }
 
-/// How long it takes until `due` is no later than [`latest`]; 0: it is now.
+/// How long until `due` is no later than [`latest`]; 0: it is so now.
 pub fn wait(due: Micros, clock: Micros, floor: Micros, boot: Micros, borrow: Micros) -> Micros {
     let wanted = due.saturating_sub(borrow);
     let of_clock = wanted.saturating_sub(clock);
@@ -201,7 +201,7 @@ mod tests {
             }
         }
 
-        /// Also where callers want more than there is, each time between two crashes.
+        /// Also where callers want more ids than there are between two crashes.
         #[test]
         #[cfg_attr(miri, ignore = "takes minutes")]
         fn quick_restarts_do_not_ratchet(
@@ -232,7 +232,7 @@ mod tests {
         let mut life = Life::new(60 * SECOND, MACHINE);
         life.load(0.9, SECOND);
         life.restart();
-        // As if it did: what was lent at the start is all that there is.
+        // As if the floor stood still: no more is lent than at the start.
         let stands = height(life.floor, life.time);
         let mut longest = 0;
         for _ in 0..20 {
