@@ -1,8 +1,8 @@
-//! The hosts of a connection string, address after address: each is one attempt with a timeout of its own, because connections
-//! that are made without waiting know no connect_timeout, and the next one is tried whatever is wrong with one.
+//! The hosts of a connection string, address after address. Each address is one attempt with a timeout of its own, because
+//! libpq's connect_timeout does not hold for connections made without waiting; whatever fails, the next address is tried.
 //!
-//! A name service may take as long as it likes: names are resolved by a thread that touches nothing of PostgreSQL, while who wants
-//! to connect does other things.
+//! A name service may take as long as it likes: a thread that touches nothing of PostgreSQL resolves the names, while the
+//! process goes on with other work.
 
 use super::libpq::{self, Connection};
 use crate::mechanism::{Micros, SECOND};
@@ -25,7 +25,7 @@ static RESOLVING: AtomicU32 = AtomicU32::new(0);
 /// One host as its keywords and values, which may have several addresses.
 struct Host {
     options: Vec<(CString, CString)>,
-    /// What a thread that resolves its name will say. It is asked again once it has, never while another still waits.
+    /// What the thread that resolves its name will say; until then no other thread is started for it.
     resolving: Option<Receiver<Result<Vec<IpAddr>, String>>>,
 }
 
@@ -33,7 +33,7 @@ struct Host {
 pub struct Hosts {
     hosts: Vec<Host>,
     host: usize,
-    /// Those of the host, once they are known. None: it has none, or needs none.
+    /// The addresses of this host, once they are known. An address that is None: the host has none, or needs none.
     addresses: Option<Vec<Option<IpAddr>>>,
     address: usize,
     /// When the name began to be resolved.
@@ -75,14 +75,14 @@ impl Hosts {
         self.hosts.len()
     }
 
-    /// What a log may say of the host that is tried now.
+    /// How a log may call the host that is tried now.
     pub fn name(&self) -> String {
         let host = &self.hosts[self.host];
         let name = host.value(c"host").or_else(|| host.value(c"hostaddr")).unwrap_or_else(|| "local".into());
         host.value(c"port").map_or(name.clone(), |port| format!("{name}:{port}"))
     }
 
-    /// Whether it is the first address of the first host, as after each round through them.
+    /// Whether the first address of the first host comes next, as after each round.
     pub fn is_first(&self) -> bool {
         (self.host, self.address) == (0, 0)
     }
@@ -101,7 +101,7 @@ impl Hosts {
         }
     }
 
-    /// Begins to connect; none while the name is being resolved. `now` is the boot-time clock.
+    /// Begins to connect; None while the name is being resolved. `now` is the boot-time clock.
     pub fn connect(&mut self, now: Micros) -> Result<Option<Connection>, String> {
         let name = self.name();
         let host = &mut self.hosts[self.host];
@@ -132,7 +132,7 @@ impl Host {
         found.map(|(_, value)| value.to_string_lossy().into_owned())
     }
 
-    /// Its addresses, if they are known by now; one that is none where it needs none: a socket of this machine, or an address.
+    /// Its addresses, if they are known by now. A single None: it needs none, being a socket of this machine or an address.
     fn resolve(&mut self) -> Result<Option<Vec<Option<IpAddr>>>, String> {
         let name = self.value(c"host").filter(|name| !name.starts_with(['/', '@']) && name.parse::<IpAddr>().is_err());
         let Some(name) = name.filter(|_| self.value(c"hostaddr").is_none()) else { return Ok(Some(vec![None])) };
@@ -150,7 +150,7 @@ impl Host {
     }
 }
 
-/// Has a thread resolve a name. It runs no signal handler: those are PostgreSQL's, and of the process's first thread.
+/// Starts a thread that resolves a name. It runs no signal handlers: those are PostgreSQL's, for the process's first thread.
 fn resolve(name: String) -> std::io::Result<Receiver<Result<Vec<IpAddr>, String>>> {
     let (sender, receiver) = channel();
     RESOLVING.fetch_add(1, Relaxed);
@@ -165,7 +165,7 @@ fn resolve(name: String) -> std::io::Result<Receiver<Result<Vec<IpAddr>, String>
             addresses
         });
         RESOLVING.fetch_sub(1, Release);
-        // Who asked may have gone.
+        // The receiver may have gone.
         _ = sender.send(found.map_err(|error| error.to_string()));
     };
     // SAFETY: two sets of signals of this function; a thread begins with the mask of the one that makes it.

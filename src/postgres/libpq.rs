@@ -1,7 +1,7 @@
-//! Connections to other servers by libpq: the server's own, which its libpqwalreceiver brings along. So idgen needs
-//! neither a library nor header files more than a standby does, and none at all where it has no authority and no peers.
+//! Connections to other servers by libpq: the library that the server's own libpqwalreceiver brings along. So idgen needs no
+//! more libraries and header files than a standby does, and none where it has no authority and no peers.
 //!
-//! Everything here is without waiting: who owns a connection waits for its socket together with its latch.
+//! Nothing here waits: the owner of a connection waits for its socket together with its own latch.
 
 mod functions;
 
@@ -18,12 +18,12 @@ unsafe fn string(text: Text) -> String {
     if text.is_null() {
         return String::new();
     }
-    // SAFETY: handed in by who has it from libpq: NUL-terminated.
+    // SAFETY: the caller has it from libpq: NUL-terminated.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().trim_end().to_owned()
 }
 
-/// The keywords and values of a connection string, with those of the service that it names unless this process has other
-/// threads, which may read the environment; an error says what is wrong with it, without a password.
+/// The keywords and values of a connection string, with those of the service that it names. `has_threads`: without the
+/// service's, since a thread may read the environment. An error says what is wrong, without a password.
 pub fn options(text: &CStr, has_threads: bool) -> Result<Vec<(CString, CString)>, String> {
     let pq = functions()?;
     let mut error = ptr::null_mut();
@@ -49,8 +49,8 @@ pub fn options(text: &CStr, has_threads: bool) -> Result<Vec<(CString, CString)>
     }
 }
 
-/// What the service file says of `service`; nothing if that is not there, which a connection is told. libpq reads it for a
-/// connection only, and goes through all hosts that it names at once.
+/// What the service file says of `service`; nothing if it cannot be read, which the connection will be told. libpq reads that
+/// file only to connect, and would then go through all hosts at once.
 unsafe fn of_service(pq: &Functions, service: &CStr) -> Vec<(CString, CString)> {
     const VARIABLE: &CStr = c"PGSERVICE";
     // SAFETY: the environment of this process, which has no other thread, and is as before afterwards. What comes back is null, or
@@ -75,10 +75,10 @@ unsafe fn of_service(pq: &Functions, service: &CStr) -> Vec<(CString, CString)> 
     }
 }
 
-/// The keywords of an array of libpq's that have a value; the array is freed.
+/// The keywords that have a value, from an array of libpq's, which is freed.
 unsafe fn taken(pq: &Functions, first: *mut fe::InfoOption) -> Vec<(CString, CString)> {
     let (mut options, mut option) = (Vec::new(), first);
-    // SAFETY: handed in by who has it from libpq: an array that ends with a null keyword, of NUL-terminated strings or nulls.
+    // SAFETY: the caller has it from libpq: an array that ends with a null keyword, of NUL-terminated strings or nulls.
     unsafe {
         while !(*option).keyword.is_null() {
             if !(*option).val.is_null() {
@@ -91,19 +91,19 @@ unsafe fn taken(pq: &Functions, first: *mut fe::InfoOption) -> Vec<(CString, CSt
     options
 }
 
-/// A connection that is being made, or is there. In pipeline mode: answers come in the order of the questions, and each
-/// question is a transaction of its own.
+/// A connection that is being made or stands. In pipeline mode: answers come in the order of the questions, and each question
+/// is a transaction of its own.
 pub struct Connection {
     raw: Raw,
     pq: &'static Functions,
     established: bool,
     /// Whether the answer to [`OWN_SCHEMA`] is still to come.
     greeted: bool,
-    /// No other connection of this process has or had it.
+    /// A number that no other connection of this process has or had.
     pub serial: u64,
 }
 
-/// Asked first: from then on functions are found where idgen is installed, and nowhere that others may write to.
+/// The first question: from then on functions are found where idgen is installed, and nowhere that others may write to.
 const OWN_SCHEMA: &CStr = c"SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(nspname), false)
     FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
     WHERE extname OPERATOR(pg_catalog.=) 'idgen'";
@@ -116,7 +116,7 @@ pub enum Progress {
     Established,
 }
 
-/// What came for one question.
+/// The answer to one question.
 #[derive(Debug)]
 pub enum Answer {
     /// The first row, if there is one; each value as text.
@@ -128,8 +128,8 @@ pub enum Answer {
 }
 
 impl Connection {
-    /// Begins to connect with these keywords and values. They name no host whose address is not known, or this would wait for
-    /// a name service.
+    /// Begins to connect with these keywords and values. A host in them must have an address, or this would wait for a name
+    /// service.
     pub fn start(options: &[(CString, CString)]) -> Result<Self, String> {
         let pq = functions()?;
         let end = std::iter::once(ptr::null());
@@ -149,7 +149,7 @@ impl Connection {
         if unsafe { (pq.PQstatus)(raw) } == fe::CONNECTION_BAD { Err(connection.error()) } else { Ok(connection) }
     }
 
-    /// Goes on connecting, when the socket is ready for what was waited for.
+    /// Goes on connecting, when the socket is ready for the last [`Progress`].
     pub fn establish(&mut self) -> Result<Progress, String> {
         // SAFETY: a connection that is being made.
         match unsafe { (self.pq.PQconnectPoll)(self.raw) } {
@@ -173,7 +173,7 @@ impl Connection {
         self.established
     }
 
-    /// The socket to wait for; another one after each call of [`Connection::establish`].
+    /// The socket to wait for; each call of [`Connection::establish`] may change it.
     pub fn socket(&self) -> pg_sys::pgsocket {
         // SAFETY: a connection.
         unsafe { (self.pq.PQsocket)(self.raw) }
@@ -200,7 +200,7 @@ impl Connection {
         self.checked(sent)
     }
 
-    /// Asks what was prepared under `name`.
+    /// Asks the question that was prepared under `name`.
     pub fn ask_prepared(&mut self, name: &CStr, parameters: &[CString]) -> Result<(), String> {
         let values: Vec<Text> = parameters.iter().map(|value| value.as_ptr()).collect();
         let none = ptr::null();
@@ -232,7 +232,7 @@ impl Connection {
         self.checked(sent)
     }
 
-    /// Sends what there is to send; true if some of it must wait until the socket can be written to.
+    /// Sends what there is to send. True: some of it must wait until the socket can be written to.
     pub fn flush(&mut self) -> Result<bool, String> {
         // SAFETY: an established connection.
         match unsafe { (self.pq.PQflush)(self.raw) } {
@@ -248,7 +248,7 @@ impl Connection {
         self.checked(good)
     }
 
-    /// The next answer that is there, in the order of the questions.
+    /// The next answer that has come, in the order of the questions.
     pub fn answer(&mut self) -> Result<Option<Answer>, String> {
         let pq = self.pq;
         let mut between = false;
@@ -260,7 +260,7 @@ impl Connection {
                 }
                 let result = (pq.PQgetResult)(self.raw);
                 if result.is_null() {
-                    // Between two questions there is one null; two in a row: nothing was asked.
+                    // One null stands between two questions; two in a row: no question is open.
                     if std::mem::replace(&mut between, true) {
                         return Ok(None);
                     }
@@ -277,7 +277,7 @@ impl Connection {
         }
     }
 
-    /// Reads and clears a result; none if it only separates two questions.
+    /// Reads and clears a result; None if it only separates two questions.
     unsafe fn read(&self, result: Raw) -> Option<Answer> {
         let pq = self.pq;
         // SAFETY: a result that nobody else has.
@@ -304,7 +304,7 @@ impl Connection {
     }
 }
 
-/// What another server notes is in its own log.
+/// Notices of another server are in its own log.
 unsafe extern "C" fn ignore(_: *mut c_void, _result: *const c_void) {}
 
 impl Drop for Connection {

@@ -1,4 +1,4 @@
-//! Lightweight locks: the one that idgen has, and those of PostgreSQL's own that it takes.
+//! Lightweight locks: idgen's own, and those of PostgreSQL that it takes.
 
 use pgrx::{pg_sys::panic::ErrorReport, prelude::*};
 use std::ffi::CStr;
@@ -42,18 +42,18 @@ impl Lock {
     }
 }
 
-/// Locks of PostgreSQL's own that idgen takes: number and name in storage/lwlocknames.h. No header tells them to Rust, so that
-/// the names are compared at the start.
+/// Locks of PostgreSQL that idgen takes: number and name in storage/lwlocknames.h. No header tells them to Rust, so their
+/// names are compared at the start.
 pub const ADDIN_SHMEM_INIT_LOCK: (u16, &CStr) = (21, c"AddinShmemInit");
 pub const SYNC_REP_LOCK: (u16, &CStr) = (32, c"SyncRep");
 
-/// One of them, which must have been compared.
+/// One of these locks, whose name must have been compared.
 pub unsafe fn individual_lock((number, _): (u16, &CStr)) -> *mut pg_sys::LWLock {
     // SAFETY: the array is in shared memory for as long as the process lives, and has all individual locks.
     unsafe { &raw mut (*pg_sys::MainLWLockArray.add(usize::from(number))).lock }
 }
 
-/// Stops a server that has other locks under their numbers.
+/// Stops a server in which these numbers belong to other locks.
 pub fn compare_locks() {
     for (number, name) in [ADDIN_SHMEM_INIT_LOCK, SYNC_REP_LOCK] {
         // SAFETY: the number of an individual lock; the name is static.

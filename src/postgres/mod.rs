@@ -1,5 +1,5 @@
-//! One file for each thing of PostgreSQL, or of the machine, that idgen needs: how it is called, and what of its rules a caller
-//! must know. Nothing here decides anything about ids.
+//! One file for each thing of PostgreSQL, or of the machine, that idgen needs: how it is called, and which of its rules a
+//! caller must know. Nothing here decides anything about ids.
 
 pub mod clock;
 pub mod faults;

@@ -23,7 +23,7 @@ use std::{
 pub struct Process {
     place: AtomicI32,
     pid: AtomicI32,
-    /// Whether there was no place for it when it was to be launched last. Written by who launches.
+    /// Whether there was no place for the worker at the last attempt. Written by the process that launches it.
     homeless: AtomicBool,
 }
 
@@ -34,7 +34,7 @@ impl Default for Process {
 }
 
 impl Process {
-    /// Its pid, if it is there.
+    /// The worker's pid, if it runs.
     pub fn pid(&self) -> Option<i32> {
         Some(self.pid.load(Relaxed)).filter(|pid| *pid != 0)
     }
@@ -43,7 +43,7 @@ impl Process {
         latch::wake(self.place.load(Acquire));
     }
 
-    /// Launches the worker if it is not there. One that finds another in its place ends at once.
+    /// Launches the worker if it does not run. A second one finds the first and ends at once.
     pub fn launch(&self, name: &str, function: &str) {
         if self.pid().is_some() {
             return;
@@ -54,7 +54,7 @@ impl Process {
             .set_restart_time(Some(Duration::from_secs(1)))
             .enable_spi_access()
             .load_dynamic();
-        // Said once: it is tried again.
+        // Said once, though it is tried again and again.
         if !self.homeless.swap(worker.is_err(), Relaxed) && worker.is_err() {
             ereport!(
                 PgLogLevel::WARNING,
@@ -65,7 +65,7 @@ impl Process {
         }
     }
 
-    /// The life of the worker: `run` works until it is told to end, with 1, or is not needed any more, with 0. Without a
+    /// The life of the worker: `run` works until the worker is told to end (1), or is not needed any more (0). Without a
     /// database it sees only what all databases share.
     pub fn live(&'static self, database: Option<&str>, run: impl FnOnce() -> i32) {
         #[pg_guard]
@@ -86,7 +86,7 @@ impl Process {
             BackgroundWorker::connect_worker_to_spi(database, None);
             status = run();
         }
-        // With 0 it is not started again.
+        // After 0 the postmaster does not start it again.
         // SAFETY: ends the process the way PostgreSQL wants it.
         unsafe { pg_sys::proc_exit(status) }
     }
@@ -98,21 +98,21 @@ pub fn reload() {
     unsafe { pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP) };
 }
 
-/// Shows what the process does, or what is in its way, in its title.
+/// Shows in the process title what the process does, or what is in its way.
 pub fn show(doing: &str) {
     let doing = CString::new(doing).unwrap_or_default();
     // SAFETY: a text that ends with a zero, which is copied.
     unsafe { pg_sys::set_ps_display(doing.as_ptr()) };
 }
 
-/// Keeps what the kernel was told to watch, while that stays the same.
+/// Waits for the latch and one connection, and keeps what the kernel was told to watch while that stays the same.
 pub struct Waiter {
     set: *mut pg_sys::WaitEventSet,
-    /// The connection that the set watches, and where.
+    /// The connection that the set watches, and its place in the set.
     watched: Option<(u64, i32)>,
     /// Whether the connection can be read.
     pub readable: bool,
-    /// What it is shown as.
+    /// The wait event that is shown.
     wait: Wait,
 }
 
@@ -130,7 +130,7 @@ impl Waiter {
         Waiter { set: ptr::null_mut(), watched: None, readable: false, wait }
     }
 
-    /// Of a worker: as [`Waiter::wait_for`], and reloads the settings if that is asked for. False: the process is to end.
+    /// For a worker: as [`Waiter::wait_for`], and reloads the settings if that is asked for. False: the process is to end.
     pub fn wait(&mut self, connection: Option<(&Connection, Progress)>, timeout: Micros) -> bool {
         self.wait_for(connection, timeout);
         if BackgroundWorker::sighup_received() {
@@ -147,12 +147,12 @@ impl Waiter {
             Progress::Writing => pg_sys::WL_SOCKET_WRITEABLE,
             Progress::Reading | Progress::Established => read,
         });
-        // While it is being made, a connection may go from socket to socket.
+        // A connection that is being made may go from socket to socket.
         let same = self.watched.map(|(serial, _)| serial)
             == connection.map(|(connection, _)| connection.serial).filter(|_| !self.set.is_null());
         let settled = connection.is_none_or(|(connection, _)| connection.is_established());
-        // SAFETY: this process's latch; a socket that is open as long as its connection; the set is this one's own, and
-        // freed before it is made anew.
+        // SAFETY: this process's latch; a socket that is open as long as its connection; the set belongs to this waiter, and
+        // is freed before another is made.
         unsafe {
             if self.set.is_null() || !same || !settled {
                 self.watch(connection.map(|(connection, _)| connection), events);

@@ -21,7 +21,7 @@ pub fn bits() -> Result<u64, Error> {
     })
 }
 
-/// The same, not 0. Raises an ERROR if there are none.
+/// Random bits, but not 0. Raises an ERROR if there are none.
 pub fn number() -> u64 {
     bits().or_raise().max(1)
 }

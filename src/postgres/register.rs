@@ -16,15 +16,15 @@ use std::{
 /// Above what pg_replication_origin_create() hands out in practice, below the reserved 65535.
 const ORIGIN: u16 = 65530;
 
-/// Reads the register; 0 if it was never written. What it says may not be flushed yet: it tells where to go on, and
-/// permits nothing.
+/// Reads the register; 0 if it was never written. The value may not be flushed yet: it tells where to go on, and permits
+/// nothing.
 pub fn read() -> Micros {
     // SAFETY: takes its locks itself; an unknown origin reads as 0.
     unsafe { pg_sys::replorigin_get_progress(ORIGIN, false) as Micros }
 }
 
-/// Moves the register to `to`; the result is where its record ends, which is not on disk yet. Raises 53400 if there is no
-/// place for the origin: an error that leaves locks held, so that the process must end by it.
+/// Moves the register to `to`. Returns the end of its record, which is not on disk yet. Raises 53400 if there is no place for
+/// the origin: that error leaves locks held, so the process must end by it.
 pub fn write(to: Micros) -> pg_sys::XLogRecPtr {
     // SAFETY: outside recovery, in a process that may write WAL. XactLastRecEnd is this process's last record, the one
     // that replorigin_advance wrote: it was not idle, `wal_log` is set.
@@ -49,8 +49,8 @@ pub fn is_flushed(record: pg_sys::XLogRecPtr) -> bool {
     unsafe { pg_sys::GetFlushRecPtr(std::ptr::null_mut()) >= record }
 }
 
-/// A hash of which synchronous standbys this process's settings ask for; 0: none. Meant for the worker, whose settings are
-/// those of the configuration files: a session's own synchronous_commit changes nothing.
+/// A hash of the synchronous standbys that this process's settings ask for; 0: none. Meant for the worker, whose settings are
+/// those of the configuration files, so that no session's synchronous_commit changes anything.
 pub fn synchronous_standbys() -> u64 {
     let local = pg_sys::SyncCommitLevel::SYNCHRONOUS_COMMIT_LOCAL_FLUSH as i32;
     // SAFETY: settings of this process, kept by PostgreSQL; the names are a string or null.

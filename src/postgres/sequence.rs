@@ -1,5 +1,4 @@
-//! The sequence under a counter, as PostgreSQL keeps it: one tuple on one page, changed and logged as nextval() does it, and what
-//! pg_sequence says of it.
+//! The sequence under a counter: one tuple on one page, changed and logged as nextval() does it, and its row in pg_sequence.
 
 use super::relation;
 use crate::error::Error;
@@ -9,7 +8,7 @@ use pgrx::prelude::*;
 pub struct Locked(pg_sys::Relation);
 
 impl Locked {
-    /// None: another session has it.
+    /// None: another session has the lock.
     pub fn try_new(sequence: pg_sys::Oid) -> Option<Self> {
         // SAFETY: the caller holds a lock on the sequence for the transaction.
         unsafe {
@@ -33,8 +32,8 @@ impl Drop for Locked {
     }
 }
 
-/// A block of a counter that is logged but perhaps not durable yet: values `first .. limit`, where its record ends, and
-/// the file of the sequence that it was taken from (0: it is leased).
+/// A block of a counter that is logged but perhaps not durable yet: values `first .. limit`, the end of its record, and the
+/// file of the sequence that it was taken from (0: the block is leased).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Next {
     pub first: u64,
@@ -51,9 +50,9 @@ struct SequenceData {
     is_called: bool,
 }
 
-/// Moves `relation`, a sequence, up by `size` values, but not beyond `max`, and logs that. No record: the sequence is new in
-/// this transaction and goes to disk with its file. `check` is told where it would begin. Under the extension lock no other heavyweight lock may be taken, which
-/// a look into the catalog could need.
+/// Moves the sequence `relation` up by `size` values, but not beyond `max`, and logs that. The record is 0 if the sequence is
+/// new in this transaction: it goes to disk with its file. `check` is given the first value. No other heavyweight lock may be
+/// taken under the extension lock, so `check` must not look into the catalog.
 pub fn advance(
     relation: &Locked,
     max: u64,
@@ -70,7 +69,7 @@ pub fn advance(
         let page = pg_sys::BufferGetPage(buffer);
         let ((tuple, length), data) = sequence_data(page);
 
-        // After the last of all numbers there is none.
+        // After the last of all numbers none is left.
         let first = (*data).last_value.checked_add(i64::from((*data).is_called)).unwrap_or(i64::MAX);
         let exhausted = (*data).is_called && (*data).last_value >= max as i64;
         let checked = if first < 1 {
@@ -117,15 +116,14 @@ pub fn advance(
     }
 }
 
-/// How far the counter has gone that stands on `sequence`, if `is_counter` says that one does; none: it is gone, locked or no
-/// counter, or who asks may neither use
-/// it nor monitor the server.
+/// How many values the counter on `sequence` has used, if `is_counter` says that it is one. None: it is gone, locked or no
+/// counter, or the caller may neither use it nor monitor the server.
 pub fn count(sequence: pg_sys::Oid, is_counter: impl FnOnce() -> bool) -> Option<i64> {
     /// Of pg_authid.dat, the same in every version.
     const PG_MONITOR: pg_sys::Oid = pg_sys::Oid::from_u32(3373);
     // SAFETY: a relation that is opened, if it is there still, and closed; its one tuple is read under the buffer's lock.
     unsafe {
-        // Whoever only looks does not wait for who drops it.
+        // A caller that only looks does not wait for one that drops it.
         let mode = pg_sys::AccessShareLock as i32;
         if !pg_sys::ConditionalLockRelationOid(sequence, mode) {
             return None;
@@ -153,7 +151,7 @@ pub fn count(sequence: pg_sys::Oid, is_counter: impl FnOnce() -> bool) -> Option
     }
 }
 
-/// The one tuple on the page of a sequence, and its length, then what it says.
+/// The one tuple on the page of a sequence with its length, and the data in it.
 unsafe fn sequence_data(page: pg_sys::Page) -> ((*mut u8, u32), *mut SequenceData) {
     // SAFETY: as the caller says, the locked page of a sequence.
     unsafe {
@@ -177,8 +175,8 @@ unsafe fn needs_wal(relation: pg_sys::Relation) -> bool {
     }
 }
 
-/// The MAXVALUE of a sequence that is locked; refuses one that somebody has altered into what a counter cannot be. Every
-/// ALTER SEQUENCE that changes this gives it another file, so that who knows it notices.
+/// The MAXVALUE of a sequence that is locked. An error if it was altered so that it cannot carry a counter: every ALTER
+/// SEQUENCE that does this gives it another file, so those that know the sequence notice.
 pub fn highest(sequence: pg_sys::Oid, is_permanent: bool) -> Result<u64, Error> {
     /// Columns of pg_sequence.
     const INCREMENT: i16 = 4;

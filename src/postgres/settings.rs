@@ -1,4 +1,4 @@
-//! The settings, all under `idgen.`. None that a session can change can break uniqueness or order.
+//! The settings, all under `idgen.`. No setting that a session can change can break uniqueness or order.
 
 use crate::mechanism::{Micros, SECOND, definition::Order};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
@@ -8,7 +8,7 @@ use std::ffi::CString;
 pub static MACHINE_ID: GucSetting<i32> = GucSetting::<i32>::new(-1);
 /// How many generators can be in use at once.
 pub static MAX_GENERATORS: GucSetting<i32> = GucSetting::<i32>::new(256);
-/// The key of the opaque form; none or empty: there is no such form.
+/// The file with the key of the opaque form; none or empty: there is no such form.
 static OPAQUE_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static HORIZON_LEAD: GucSetting<i32> = GucSetting::<i32>::new(4_000);
 static KEEP_READY: GucSetting<i32> = GucSetting::<i32>::new(60);
@@ -28,7 +28,7 @@ static GOSSIP_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
 pub static MIN_BLOCK: GucSetting<i32> = GucSetting::<i32>::new(100);
 pub static MAX_BLOCK: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
 
-/// What `idgen.ordering` can be: an order that needs no definition of its own.
+/// The values of `idgen.ordering`: the orders that need no definition of their own.
 #[derive(Clone, Copy, PostgresGucEnum)]
 enum OrderName {
     #[name = c"server"]
@@ -94,7 +94,7 @@ pub fn max_clock_offset() -> Micros {
     Micros::from(MAX_CLOCK_OFFSET.get()) * 1000
 }
 
-/// How often a few peers are heard.
+/// How often a few peers are asked.
 pub fn gossip_interval() -> Micros {
     Micros::from(GOSSIP_INTERVAL.get()) * 1000
 }
@@ -124,7 +124,7 @@ pub fn wait_timeout() -> Micros {
     Micros::from(WAIT_TIMEOUT.get()) * 1000
 }
 
-/// Defines the settings. While preloading only: a session may not define what is fixed at server start.
+/// Defines the settings. While preloading only: a session may not define settings that are fixed at server start.
 pub fn define() {
     GucRegistry::define_int_guc(
         c"idgen.machine_id",

@@ -1,5 +1,5 @@
-//! What a wait is called in pg_stat_activity: by a name of its own where PostgreSQL has those, from 17 on, else as every
-//! extension's.
+//! How a wait is called in pg_stat_activity: by a name of its own from PostgreSQL 17 on, before that by the name of all
+//! extensions.
 
 use pgrx::pg_sys;
 
@@ -12,11 +12,11 @@ pub enum Wait {
     Loan,
     /// A block of a counter, which another session or the member worker takes.
     Block,
-    /// A record, to be on disk and on the synchronous standbys.
+    /// A record that is to be on disk and on the synchronous standbys.
     Durable,
     /// Another server's answer.
     Answer,
-    /// Of a worker with connections: something to do.
+    /// Something to do, for a worker with connections.
     Work,
 }
 
@@ -25,7 +25,7 @@ pub fn event(_wait: Wait) -> u32 {
     pg_sys::PG_WAIT_EXTENSION
 }
 
-/// What PostgreSQL is to report. The first call in a process takes a lock.
+/// The number that PostgreSQL reports. The first call in a process takes a lock.
 #[cfg(not(feature = "no_wait_names"))]
 pub fn event(wait: Wait) -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

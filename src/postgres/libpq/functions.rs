@@ -1,4 +1,4 @@
-//! What is called of libpq, found in the library that PostgreSQL's own libpqwalreceiver brings along.
+//! The functions of libpq that idgen calls, found in the library that PostgreSQL's own libpqwalreceiver brings along.
 
 use once_cell::sync::OnceCell;
 use pgrx::pg_sys;
