@@ -1,5 +1,5 @@
-//! Blocks of a dense counter, leased ahead from the authority for good: ids without a machine id. One block is in use
-//! while the next is already there, so that nobody waits at the edge of a block while the authority answers.
+//! Blocks of a dense counter, leased for good ahead of need from the authority: ids without a machine id. While one block is
+//! in use the next one is already there, so nobody waits at the edge of a block while the authority answers.
 
 use super::{Micros, SECOND};
 use std::ops::RangeInclusive;
@@ -17,7 +17,7 @@ pub struct Block {
     pub count: u64,
 }
 
-/// The blocks of one generator on one server, in one life of its shared memory: what was held before is a gap.
+/// The blocks of one generator on one server, in one life of its shared memory: a block from an earlier life is a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocks {
     /// The last number accepted.
@@ -30,18 +30,18 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// With nothing held.
+    /// No block is held yet.
     pub fn new(sizes: &RangeInclusive<u64>) -> Blocks {
         Blocks { highest: 0, size: *sizes.start(), since: None, next: None }
     }
 
-    /// How many numbers to ask the authority for, while there is no next block. An answer that never came is asked
-    /// for again; what both bring is used, or a gap.
+    /// How many numbers to ask the authority for; None while there is a next block. If an answer never came, the question is
+    /// asked again; if both answers come, each block is used or a gap.
     pub fn want(&self) -> Option<u64> {
         self.next.is_none().then_some(self.size)
     }
 
-    /// Takes an answer, whenever it comes; whether it is used. Stale or repeated, it is a gap.
+    /// Takes an answer, whenever it comes. False: it is stale or repeated, and its block is a gap.
     pub fn accept(&mut self, block: Block) -> bool {
         let last = block.first.saturating_add(block.count).saturating_sub(1);
         if block.first <= self.highest || last < block.first || self.next.is_some() {
@@ -51,8 +51,8 @@ impl Blocks {
         true
     }
 
-    /// The block in use is used up: the next one, if it is there. The size follows how long the last one lasted,
-    /// within `sizes`.
+    /// Called when the block in use is used up: gives the next one, if it is there. The next size follows from how long the
+    /// last block lasted, within `sizes`.
     pub fn advance(&mut self, now: Micros, sizes: &RangeInclusive<u64>) -> Option<Block> {
         let next = self.next.take()?;
         if let Some(since) = self.since {

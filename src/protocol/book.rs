@@ -1,11 +1,11 @@
 //! The authority's side of grants: the book, one row for each machine id, and what a question does to it.
 //!
-//! A book that has lost what it said must not give a number that somebody still has: one that is new or was restored
-//! from a dump, one of a server that was set back to an earlier time. The first is seen by who opens it. The second is
-//! seen by the members, who show what they hold with every question: what the book has lost is put back, and from then
-//! on no grant begins before the longest one that may be unknown has ended. So that they come first, nothing is
-//! granted in the first [`GRACE`] after a start either. Grants that are known, and have not ended, are renewed all the
-//! while.
+//! A book that has lost entries must not grant a number that a server still holds. There are two kinds: a book that is new or
+//! was restored from a dump, and the book of a server that was set back to an earlier time. Whoever opens the book sees the
+//! first kind. The members reveal the second, because they show what they hold with every question: what the book has lost is
+//! put back, and from then on no grant begins before the longest one that may be unknown has ended. So that members can ask
+//! first, nothing is granted in the first [`GRACE`] after a start. Grants that are known and have not ended are renewed all
+//! the while.
 
 use super::{
     Micros, SECOND,
@@ -13,14 +13,14 @@ use super::{
 };
 use std::ops::RangeInclusive;
 
-/// How long after its start a server grants nothing: so long members have to show what they hold.
+/// How long after its start a server grants nothing: this is the time that members have to show what they hold.
 pub const GRACE: Micros = 5 * SECOND;
 
-/// A grant that has just been taken is not longer than this, and lasts as long again whenever it is renewed as it has
-/// been held. A server that is begun anew each minute, and takes another number each time, does not use them up.
+/// A new grant is not longer than this, and each renewal makes it last as long again as it has been held. So a server that is
+/// made anew each minute, and takes another number each time, does not use the numbers up.
 const FIRST: Micros = 600 * SECOND;
 
-/// How many epochs a member can have skipped at once: no member can use them up.
+/// How many epochs one question can skip at most, so that no member uses them all up.
 const MAX_SKIP: u64 = 1 << 32;
 
 /// One machine id in the book: the last grant of it.
@@ -28,7 +28,7 @@ const MAX_SKIP: u64 = 1 << 32;
 pub struct Row {
     pub machine: u64,
     pub holder: Incarnation,
-    /// As whom the holder asks.
+    /// The role under which the holder asks.
     pub role: u32,
     pub epoch: u64,
     pub from: Micros,
@@ -38,7 +38,7 @@ pub struct Row {
     /// The authority's clock when it was taken, and when the holder was last heard.
     pub taken: Micros,
     pub seen: Micros,
-    /// What the holder is to show next, what it showed last, and in which attempt.
+    /// The token that the holder is to show next, the one that it showed last, and its attempt then.
     pub token: u64,
     pub shown: u64,
     pub attempt: u64,
@@ -54,14 +54,14 @@ pub struct Limits {
     pub length: Micros,
     /// How much of the [`GRACE`] is left.
     pub grace: Micros,
-    /// The authority's wall clock. A member whose wall clock is further than this from it is refused: it would burn the space.
+    /// The authority's wall clock. A member whose wall clock is too far from it is refused: it would use up future ids.
     pub wall: Micros,
     pub max_clock_offset: Micros,
 }
 
 impl Limits {
-    /// The end of a grant of that `length` for a member whose effective clock shows `clock`; no grant ends later than what the
-    /// largest clock gets.
+    /// The end of a grant of `length` for a member whose effective clock shows `clock`. No grant ends later than one for a
+    /// member whose clock is as far ahead as allowed.
     pub fn until(&self, clock: Micros, length: Micros, own: Micros) -> Micros {
         let longest = own.min(self.wall).saturating_add(self.length).saturating_add(self.max_clock_offset);
         clock.saturating_add(length).min(longest)
@@ -71,33 +71,33 @@ impl Limits {
 /// Why a question is not answered now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The member's wall clock is so far ahead of the authority's; negative: behind.
+    /// The member's wall clock is this far ahead of the authority's; negative: behind.
     Clock { ahead: Micros },
     /// The wall clock is right, but the effective clock is so far ahead that no grant reaches it.
     Ids { ahead: Micros },
     /// All numbers are in use; the first is free again at `earliest`, if nobody renews.
     NoneFree { earliest: Micros },
-    /// Numbers may be in use that the book does not know of, for so long.
+    /// Numbers may be in use that the book does not know of, for this long.
     Unsettled { left: Micros },
 }
 
-/// All that an authority knows.
+/// Everything that an authority knows.
 #[derive(Clone, Debug, Default)]
 pub struct Book {
-    /// No other has it, and it is not 0.
+    /// No other book has this number, and it is not 0.
     pub id: u64,
     pub rows: Vec<Row>,
     /// No grant begins before this.
     pub settles: Micros,
-    /// An epoch that members knew of when they had none in the book.
+    /// The highest epoch that members knew of and the book did not.
     pub epoch: u64,
     /// The machine ids whose rows have changed.
     pub changed: Vec<u64>,
 }
 
 impl Book {
-    /// Answers a question that came as `role`. `own` is the authority's clock and `random` a number that nobody can guess, another one each
-    /// time. The answer may be sent once the rows that changed, `settles` and `epoch` are durable.
+    /// Answers a question that came as `role`. `own` is the authority's clock; `random` is a number that nobody can guess,
+    /// and another one each time. The answer may be sent when the changed rows, `settles` and `epoch` are durable.
     pub fn answer(
         &mut self,
         question: &Question,
@@ -115,7 +115,7 @@ impl Book {
         if book == self.id {
             self.put_back(question, role, own, limits);
         }
-        // Who was ahead and is right again goes on above the ids that it has given.
+        // A member that was ahead, and is right again, goes on above the ids that it has given.
         let ahead = clock.saturating_sub(own.min(limits.wall));
         if !is_release && ahead > limits.length.max(limits.max_clock_offset) {
             return Err(Refusal::Ids { ahead });
@@ -124,8 +124,8 @@ impl Book {
             Ask::Take { .. } => Some(self.take(question, role, own, random, limits)?),
             Ask::Renew { machine, epoch, .. } | Ask::Release { machine, epoch, .. } => {
                 let known = self.row(machine).filter(|row| row.epoch == epoch).copied();
-                // What has ended may have been granted to another, which this book may not know of; also by the clock of another
-                // authority, which is no further from this one's than twice what each may be from the member's.
+                // A grant that has ended, be it by another authority's clock, may be another member's by now, and this book
+                // may not know. That clock is off from this one by at most twice what each may be off from the member's.
                 let left = limits.grace.max(self.settles.saturating_sub(own));
                 let ended = own.saturating_add(limits.max_clock_offset.saturating_mul(2));
                 if left > 0
@@ -162,14 +162,14 @@ impl Book {
         self.rows.iter().map(|row| row.epoch).max().unwrap_or(0).max(self.epoch)
     }
 
-    /// A row for who has none. One that the book gave in this attempt already is given again.
+    /// A row for a member that has none. If the book gave one in this attempt already, it is given again.
     fn take(&self, question: &Question, role: u32, own: Micros, random: u64, limits: &Limits) -> Result<Row, Refusal> {
         let Question { holder, attempt, clock, .. } = *question;
         let same = |row: &&Row| row.open && row.holder == holder && row.role == role && row.attempt == attempt;
         if let Some(row) = self.rows.iter().find(same) {
             return Ok(*row);
         }
-        // Not before it is so by both clocks: what has not ended by the own clock nobody else was granted.
+        // Free only by both clocks: while a grant lasts by the authority's own clock, nobody else was granted the number.
         let now = clock.min(own);
         let left = limits.grace.max(self.settles.saturating_sub(now));
         if left > 0 {
@@ -197,11 +197,11 @@ impl Book {
         })
     }
 
-    /// Takes note of what a member of this book holds and the book has lost.
+    /// Takes note of a grant that a member of this book holds and the book has lost.
     fn put_back(&mut self, question: &Question, role: u32, own: Micros, limits: &Limits) {
         let epoch = question.ask.epoch();
         let same = |row: &&Row| row.epoch == epoch && row.holder == question.holder && row.role == role;
-        // Of a number the book knows the last grant: a later one it has lost.
+        // For each number the book knows the last grant, so it has lost every later one.
         let is_lost = match question.ask {
             Ask::Renew { machine, until, .. } => {
                 self.row(machine).is_none_or(|row| row.epoch < epoch || same(&row) && row.until < until)
@@ -211,10 +211,10 @@ impl Book {
         if !is_lost {
             return;
         }
-        // Who holds nothing any more is evidence once, however often it asks.
+        // A member that holds nothing any more counts as evidence once, however often it asks.
         let highest = self.highest_epoch();
         self.epoch = highest.max(epoch.min(highest.saturating_add(MAX_SKIP)));
-        // No grant is longer than this, unless it was made so since.
+        // No grant is longer than this, unless settings have changed since.
         let longest = limits.until(Micros::MAX, 0, own);
         self.settles = self.settles.max(longest);
         let Ask::Renew { machine, from, until, .. } = question.ask else { return };
@@ -222,7 +222,7 @@ impl Book {
         if !free || !limits.machines.contains(&machine) || Some(machine) == limits.own {
             return;
         }
-        // Who claims more than anyone was granted is refused, and the number left alone as long as anyone may have it.
+        // A member that claims more than was ever granted is refused; its number is left alone while anyone may hold it.
         self.write(Row {
             machine,
             holder: question.holder,
@@ -240,7 +240,7 @@ impl Book {
     }
 }
 
-/// The row after a renewal or a release by who may; none: it is not held.
+/// The row after a renewal or a release by its holder; None: the asker does not hold it.
 fn change(row: Row, question: &Question, own: Micros, random: u64, limits: &Limits) -> Option<Row> {
     let Question { holder, token, attempt, clock, ask, .. } = *question;
     let again = attempt != 0 && attempt == row.attempt && token == row.shown;

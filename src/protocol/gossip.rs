@@ -1,16 +1,16 @@
-//! Gossip: what servers tell each other so that their clocks follow each other and a machine id that was given to two
-//! is found. It corrects mistakes and makes an order good; grants are what prevents duplicates.
+//! Gossip: what servers tell each other, so that their clocks follow each other and a machine id that was given to two of
+//! them is found. It corrects mistakes and makes the order good; duplicates are prevented by grants.
 //!
-//! Each [`Settings::interval`] a server asks [`FANOUT`] others; question and answer are a [`Message`] each. The highest
-//! stamp in it is followed, by raising every `last` to it and `floor` with it; so a server's own highest stamp stands
-//! above all that it heard, and goes on from mouth to mouth. It is followed only up to the own *wall clock* and the middle
-//! of those that peers answered with, whichever is less, + `max_clock_offset`: a dragged server drags nobody's wall clock,
-//! and no words drag anyone further than that.
+//! Each [`Settings::interval`] a server asks [`FANOUT`] others; question and answer are a [`Message`] each. The receiver
+//! follows the highest stamp in it, by raising every `last` to it and `floor` with it. So a server's own highest stamp stands
+//! above all that it heard, and is passed on. A stamp is followed only up to a limit: the own *wall clock* or the middle of
+//! those that peers answered with, whichever is less, + `max_clock_offset`. So a dragged server drags nobody's wall clock,
+//! and no message drags a server further than that.
 //!
-//! What stops a server is an answer to a question of its own, from a peer that it was told to ask. What comes in questions
-//! and what is told of others says only whom to ask, and of a server that has answered only that it lives.
+//! A server is stopped only by an answer to a question of its own, from a peer that it was told to ask. Questions, and news
+//! of others, only say whom to ask; of a server that has answered already they only say that it lives.
 //!
-//! All times without a name are of the own boot-time clock.
+//! A time without a named clock is of the own boot-time clock.
 
 use super::{
     Micros, SECOND,
@@ -19,23 +19,23 @@ use super::{
 };
 use std::{cmp::Ordering, collections::BTreeMap};
 
-/// How many are asked in a round.
+/// How many peers are asked in a round.
 pub const FANOUT: usize = 3;
 
-/// How many of unknown name are asked besides while another server is told to claim the own machine id.
+/// How many peers of unknown name are asked besides while another server is said to claim the own machine id.
 const SEEK: usize = 16;
 
-/// How many others are remembered.
+/// How many other servers are remembered.
 const MAX_PEERS: usize = 4096;
 
-/// Of a clock reading, and of the sign of life of another claimer: how many intervals it counts.
+/// For how many intervals a clock reading counts, and a sign of life of another claimer.
 const FRESH: Micros = 100;
 const LIVE: Micros = 30;
 
 /// The first id waits for the answers of one round, but no longer than this.
 const FIRST_ROUND: Micros = SECOND;
 
-/// Who was not heard of for so long is forgotten.
+/// A server that was not heard of for this long is forgotten.
 const FORGOTTEN: Micros = 600 * SECOND;
 
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +45,13 @@ pub struct Settings {
 }
 
 impl Claim {
-    /// Whether both cannot be right. What an authority granted cannot collide.
+    /// Whether the two claims cannot both be right. Granted machine ids cannot collide.
     fn disputes(&self, other: &Claim) -> bool {
         self.machine == other.machine && self.by != other.by && (self.epoch == 0 || other.epoch == 0)
     }
 
-    /// A total order, so that there is one survivor whatever the paths of messages: taken over last, then the earlier,
-    /// then the smaller nonce.
+    /// A total order, so that one claim survives whatever the paths of messages: the one taken over last, then the earlier
+    /// one, then the one with the smaller nonce.
     fn beats(&self, other: &Claim) -> bool {
         let key = |claim: &Claim| (std::cmp::Reverse(claim.taken_over), claim.since, claim.by.nonce, claim.by);
         key(self).cmp(&key(other)) == Ordering::Less
@@ -63,22 +63,22 @@ fn is_earlier_life(claim: &Claim, other: &Claim) -> bool {
     (other.machine, other.since) == (claim.machine, claim.since) && other.by.nonce > claim.by.nonce
 }
 
-/// Another server, for the view.
+/// Another server, as `idgen_peers()` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub claim: Claim,
     /// When it is known to have been alive, and when it last answered a question.
     pub alive: Micros,
     answered: Option<Micros>,
-    /// Its ids from before this are below every id that this server gives: the order bound is the time since. None:
-    /// order unknown.
+    /// Ids that it gave before this are below every id that this server gives: the order bound is the time since. None: order
+    /// unknown.
     pub covered: Option<Micros>,
-    /// Its wall clock less the own boot-time clock, and when it answered with that.
+    /// Its wall clock less the own boot-time clock, and the boot-time clock when it answered so.
     pub clock: Option<(Micros, Micros)>,
     pub round_trip: Option<Micros>,
-    /// Its clock or its stamps are too far from the others' to be followed.
+    /// Its clock or its stamps are too far from those of the others to be followed.
     pub outlier: bool,
-    /// In how many rounds others were told of this claim.
+    /// In how many rounds this claim was passed on.
     told: u32,
 }
 
@@ -96,11 +96,11 @@ pub struct Gossip {
     pub me: Claim,
     pub settings: Settings,
     peers: BTreeMap<Incarnation, Peer>,
-    /// Who is told of in this round.
+    /// The servers that are told of in this round.
     telling: Vec<Incarnation>,
-    /// Of those who answered that they claim the own machine id, the one that goes on.
+    /// Of the servers that answered that they claim the own machine id, the one that goes on.
     rival: Option<Incarnation>,
-    /// The middle of the wall clocks less the own boot-time clock, and when it was found; none: nobody can say.
+    /// The middle of the wall clocks less the own boot-time clock, and when it was found; None: no majority agrees.
     middle: (Option<Micros>, Micros),
     clocks: usize,
     started: Micros,
@@ -130,13 +130,13 @@ impl Gossip {
         self.peers.values()
     }
 
-    /// Whether the first id may be given: one round was answered, or took too long.
+    /// Whether the first id may be given: one round was answered, or has taken too long.
     pub fn is_ready(&self, boot: Micros) -> bool {
         self.asked > 0 && self.answered >= self.asked || boot - self.started >= FIRST_ROUND
     }
 
-    /// The claim because of which this server may give no ids, if there is one. It goes on when the other is no longer
-    /// heard of, unless that may be because it hears nobody.
+    /// The claim because of which this server may give no ids, if there is one. This server goes on when it no longer hears
+    /// of the other, unless that may be because it hears nobody.
     pub fn refused_by(&self, boot: Micros) -> Option<Claim> {
         let rival = self.peers.get(&self.rival?)?;
         let live = LIVE * self.settings.interval;
@@ -144,19 +144,19 @@ impl Gossip {
         Some(rival.claim).filter(|claim| stands && claim.disputes(&self.me) && claim.beats(&self.me))
     }
 
-    /// The machine id is to be this server's, whoever else claims it. `wall` is the wall clock.
+    /// Makes the machine id this server's, whoever else claims it. `wall` is the wall clock.
     pub fn take_over(&mut self, wall: Micros) {
         let claims = self.peers.values().map(|peer| &peer.claim).filter(|claim| claim.disputes(&self.me));
         let last = claims.map(|claim| claim.taken_over).max().unwrap_or(0);
         self.me.taken_over = wall.max(self.me.taken_over).max(last.saturating_add(1));
     }
 
-    /// Begins a round: whom of `peers` to ask, of whom some are known by what they answered. `random` is any number,
-    /// another one each time.
+    /// Begins a round: gives the places in `peers` that are to be asked. A peer is known if it has answered before. `random`
+    /// is any number, and another one each time.
     pub fn round(&mut self, peers: &[Option<Incarnation>], random: u64, boot: Micros) -> Vec<usize> {
         self.peers.retain(|_, peer| boot - peer.alive < FORGOTTEN);
-        // Half is what was told least: news, and all others in turn. Half is what is freshest, so that it can be passed
-        // on while it is of use.
+        // Half are the claims that were told least: news, and all others in turn. Half are the freshest, which are of use
+        // only if they are passed on soon.
         let key = |peer: &Peer| (peer.told, std::cmp::Reverse(peer.covered), peer.claim.by);
         let mut order: Vec<_> = self.peers.values().map(key).collect();
         if order.len() > MAX_HEARD {
@@ -189,8 +189,8 @@ impl Gossip {
         chosen
     }
 
-    /// Whom to ask because of the own machine id: who answered that it claims it, and who is told to; if that is none of
-    /// those that are known, some that are not, from number `first` on.
+    /// The peers to ask because of the own machine id: those that answered that they claim it, and those that are said to. If
+    /// none of these is known, some unknown peers, from number `first` on.
     fn rivals(&self, peers: &[Option<Incarnation>], boot: Micros, first: usize) -> Vec<usize> {
         let recent = boot - FRESH * self.settings.interval;
         let told = self
@@ -210,7 +210,7 @@ impl Gossip {
         chosen
     }
 
-    /// What to tell now; to a server that claims `machine`, first of others that claim it.
+    /// What to tell now. To a server that claims `machine`, other claimers of it come first.
     pub fn message(&self, now: Now, machine: Option<u64>) -> Message {
         let tell = |peer: &Peer| Heard {
             claim: peer.claim,
@@ -225,15 +225,15 @@ impl Gossip {
         Message { claim: self.me, wall: now.wall, reach: now.reach, heard }
     }
 
-    /// Hears a question, or the answer to what was `asked` then. What comes back is a time up to which every `last` and
-    /// `floor` are to be raised, before what the view states is shown.
+    /// Hears a question, or the answer to what was `asked` at that time. Returns a time to which every `last` and `floor` are
+    /// to be raised, before the view shows what follows from the message.
     pub fn hear(&mut self, message: &Message, asked: Option<Micros>, now: Now) -> Option<Micros> {
         if message.claim.by == self.me.by {
-            // One list of peers for all servers has each of them in it.
+            // One list of peers may serve all servers, each of which then finds itself in it.
             self.answered += usize::from(asked.is_some());
             return None;
         }
-        // A question's age is not known, an answer is not older than what it answers.
+        // The age of a question is not known; an answer is not older than its question.
         let at = asked.unwrap_or(now.boot);
         let claim = self.believed(&message.claim, now);
         if asked.is_some() {
@@ -281,7 +281,7 @@ impl Gossip {
         followed.then_some(message.reach)
     }
 
-    /// Up to where stamps are followed.
+    /// The latest stamp that is followed.
     fn limit(&mut self, now: Now) -> Option<Micros> {
         if self.clocks < 16 || now.boot - self.middle.1 >= self.settings.interval {
             self.middle = (self.find_middle(now), now.boot);
@@ -291,7 +291,7 @@ impl Gossip {
         least.map(|least| least.saturating_add(now.boot).saturating_add(self.settings.max_clock_offset))
     }
 
-    /// The middle of the clocks, the lower of two, if more than half of them are near it.
+    /// The middle of the clocks, or the lower of two middle ones, if more than half of the clocks are near it.
     fn find_middle(&self, now: Now) -> Option<Micros> {
         let fresh = now.boot - FRESH * self.settings.interval;
         let heard = self.peers.values().filter_map(|peer| peer.clock).filter(|(_, at)| *at >= fresh);
@@ -303,14 +303,14 @@ impl Gossip {
         (clocks.iter().filter(near).count() * 2 > clocks.len()).then_some(middle)
     }
 
-    /// A claim without what no right clock can have said.
+    /// The claim without a take-over later than a right clock can have said.
     fn believed(&self, claim: &Claim, now: Now) -> Claim {
         let latest = now.wall.saturating_add(self.settings.max_clock_offset);
         Claim { taken_over: if claim.taken_over > latest { 0 } else { claim.taken_over }, ..*claim }
     }
 
-    /// A claim whose claimer was alive `at` then, as it `answered` or as was said in its name. Hearsay in a question tells
-    /// only of claims, not of life: its age is not known, and the dead would live on from mouth to mouth.
+    /// Learns a claim whose claimer was alive `at` this time; `answered` by the claimer itself, or told by another. Hearsay
+    /// in a question is not `timed`: its age is not known, and dead servers would live on from message to message.
     fn learn(&mut self, claim: &Claim, at: Micros, timed: bool, answered: bool) {
         if !answered && self.is_past(claim) {
             return;
@@ -341,8 +341,8 @@ impl Gossip {
         }
     }
 
-    /// Whether a later life of the same server is this one or has answered. One of two that live from one disk comes back
-    /// when it answers.
+    /// Whether a later life of the same server is this one or has answered. If two live from one disk at once, the earlier
+    /// one is back as soon as it answers.
     fn is_past(&self, claim: &Claim) -> bool {
         let same = |me: &Claim| (me.by.system, me.by.timeline) == (claim.by.system, claim.by.timeline);
         let (first, last) = (claim.by, Incarnation { nonce: u64::MAX, ..claim.by });
@@ -353,7 +353,7 @@ impl Gossip {
                 .any(|(_, peer)| peer.answered.is_some() && is_earlier_life(claim, &peer.claim))
     }
 
-    /// Forgets the lives before that of who answered.
+    /// Forgets earlier lives of the server that answered.
     fn forget_earlier_lives(&mut self, claim: &Claim) {
         let from = Incarnation { nonce: 0, ..claim.by };
         let lives = self.peers.range(from..claim.by).filter(|(_, peer)| is_earlier_life(&peer.claim, claim));
@@ -362,7 +362,7 @@ impl Gossip {
         }
     }
 
-    /// Makes room: who never answered goes first.
+    /// Makes room: a server that never answered goes first.
     fn forget_one(&mut self) {
         let oldest = self.peers.values().min_by_key(|peer| (peer.answered, peer.alive)).map(|peer| peer.claim.by);
         if let Some(by) = oldest {
@@ -370,7 +370,7 @@ impl Gossip {
         }
     }
 
-    /// Of those that answered that the own machine id is theirs, notes the one that goes on.
+    /// Notes, of the servers that answered that they claim the own machine id, the one that goes on.
     fn dispute(&mut self, claim: &Claim, boot: Micros) {
         if !claim.disputes(&self.me) {
             return;

@@ -10,9 +10,9 @@
 //!
 //! Here is the member's side; the authority's is in [`super::book`].
 //!
-//! Who asks shows the token that the last answer brought, and every answer brings another: of two copies of a member the
-//! one that asks first goes on, and the other is refused. A question whose answer was lost is asked again under its own
-//! attempt, a number that is in no file: it tells who asked from a copy.
+//! A member shows the token that the last answer brought, and every answer brings another: of two copies of a member, the one
+//! that asks first goes on, and the other is refused. If an answer was lost, the question is asked again under the same
+//! attempt, a number that is in no file: it tells the member from a copy.
 
 use super::{Micros, words::Words};
 use std::{fmt, str::FromStr};
@@ -23,7 +23,7 @@ pub struct Incarnation {
     /// PostgreSQL's system identifier: shared by a primary, its standbys and its clones.
     pub system: u64,
     pub timeline: u32,
-    /// Of the boot of the machine, and the place of the data directory in it.
+    /// A hash of the boot of the machine and of the place of the data directory in it.
     pub nonce: u64,
 }
 
@@ -34,18 +34,18 @@ pub struct Grant {
     pub epoch: u64,
     pub from: Micros,
     pub until: Micros,
-    /// How much of it was left when it was last moved on: renewed at half of that.
+    /// How much of the grant was left when it was last extended: it is renewed at half of that.
     pub length: Micros,
 }
 
-/// What a member wants. What is not answered is asked again.
+/// What a member wants. It asks again until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// With the highest epoch ever accepted.
+    /// With the highest epoch that the member ever accepted.
     Take {
         epoch: u64,
     },
-    /// With all of the grant, for a book that has lost it.
+    /// With the whole grant, for a book that has lost it.
     Renew {
         machine: u64,
         epoch: u64,
@@ -63,11 +63,11 @@ pub enum Ask {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     pub holder: Incarnation,
-    /// The book that the member's grant is of; 0: it knows none.
+    /// The book that gave the member's grant; 0: none.
     pub book: u64,
     pub token: u64,
     pub attempt: u64,
-    /// The member's effective clock, which may be ahead of its wall clock after that was.
+    /// The member's effective clock, which may be ahead of a wall clock that was set back.
     pub clock: Micros,
     pub wall: Micros,
     pub ask: Ask,
@@ -88,7 +88,7 @@ pub enum Said {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub book: u64,
-    /// Of the question.
+    /// The attempt of the question.
     pub attempt: u64,
     pub said: Said,
 }
@@ -96,29 +96,29 @@ pub struct Answer {
 /// What an answer did to the member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Dropped: stale, repeated, or an answer to nothing.
+    /// Nothing: the answer is stale, repeated, or answers no open question.
     Nothing,
-    /// To be kept on disk; the bounds may follow `until`.
+    /// The new `until` is to be kept on disk; the bounds may follow it.
     Renewed,
-    /// A grant where none was. To be kept on disk, every `last` raised to `from`, then the bounds opened.
+    /// A grant where none was: to be kept on disk, then every `last` raised to `from`, then the bounds opened.
     Taken,
-    /// The grant is gone: bounds are to be closed and every `last` raised before the next take.
+    /// The grant is gone: the bounds are to be closed and every `last` raised before the next take.
     Dropped,
 }
 
-/// A server that gets its machine id from an authority. To be kept on disk before what it permits is used, but for what
-/// is open: see [`Member::attempt`].
+/// A server that gets its machine id from an authority. It is kept on disk before what it permits is used, except for its
+/// open question: see [`Member::attempt`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub me: Incarnation,
     pub book: u64,
-    /// The highest epoch ever accepted of that book.
+    /// The highest epoch ever accepted from that book.
     pub epoch: u64,
     pub token: u64,
     pub held: Option<Grant>,
     /// Given back, and not yet confirmed: machine, epoch, reached.
     pub released: Option<(u64, u64, Micros)>,
-    /// Of the question that is not answered yet, 0: none. Never kept.
+    /// The attempt of the open question; 0: there is none. Never kept on disk.
     pub attempt: u64,
 }
 
@@ -127,7 +127,7 @@ impl Member {
         Member { me, book: 0, epoch: 0, token: 0, held: None, released: None, attempt: 0 }
     }
 
-    /// What a server that starts goes on with: what was kept, if it was kept by the same incarnation.
+    /// The state of a server that starts: the one that was kept, if the same incarnation kept it.
     pub fn start(me: Incarnation, kept: Option<Member>) -> Member {
         kept.filter(|kept| kept.me == me).unwrap_or_else(|| Member::new(me))
     }
@@ -144,7 +144,7 @@ impl Member {
         }
     }
 
-    /// The question that is open from now on. `attempt` is a random number, which one that is not answered yet keeps.
+    /// The question that is open from now on. `attempt` is a random number; a question that is asked again keeps its own.
     pub fn question(&mut self, ask: Ask, clock: Micros, wall: Micros, attempt: u64) -> Question {
         if self.attempt == 0 {
             self.attempt = attempt.max(1);
@@ -160,7 +160,7 @@ impl Member {
         }
         self.attempt = 0;
         if answer.book != self.book {
-            // Epochs of one book say nothing about those of another.
+            // Epochs of different books cannot be compared.
             (self.book, self.epoch) = (answer.book, 0);
         }
         match (answer.said, &mut self.held) {
@@ -176,7 +176,7 @@ impl Member {
                 Change::Taken
             }
             (Said::Open { epoch, token, .. }, _) => {
-                // It was renewed when it was to be given back already.
+                // It was renewed while it was to be given back.
                 if self.released.is_some_and(|(_, released, _)| released == epoch) {
                     self.token = token;
                 }
@@ -193,8 +193,8 @@ impl Member {
         }
     }
 
-    /// Gives the grant back. Before this the bounds were closed and every `last` raised to the next tick edge;
-    /// `reached` is the highest of those.
+    /// Gives the grant back. Before this the bounds must be closed, and every `last` raised to the next tick edge; `reached`
+    /// is the highest of these edges.
     pub fn release(&mut self, reached: Micros) {
         if let Some(held) = self.held.take() {
             self.released = Some((held.machine, held.epoch, reached.clamp(held.from, held.until.max(held.from))));
@@ -203,7 +203,7 @@ impl Member {
 }
 
 impl Ask {
-    /// An epoch that the member knows of.
+    /// An epoch that the member has accepted; 0: it has accepted none.
     pub fn epoch(&self) -> u64 {
         match self {
             Ask::Take { epoch } | Ask::Renew { epoch, .. } | Ask::Release { epoch, .. } => *epoch,

@@ -1,13 +1,13 @@
 //! The lease under which an authority gives strict ids: it never serves while another, promoted in its place, does.
 //! Uniqueness does not rest on it, only the order.
 //!
-//! A standby that was promoted has acknowledged every move that the old authority's lease rests on before its recovery
-//! ended, so the old one stops serving at most a [`LEASE`] later; and any two clocks within 10 % of the true rate agree
-//! that this is over after [`WAIT`].
+//! A standby that was promoted has acknowledged every move that the old authority's lease rests on before its own recovery
+//! ended. So the old authority stops serving at most a [`LEASE`] after that; and two clocks that are within 10 % of the true
+//! rate agree that this time is over after [`WAIT`].
 
 use super::{Micros, SECOND};
 
-/// How long an acknowledged move of the horizon lets an authority serve at most, from just before the move.
+/// How long an authority may serve after an acknowledged move of the horizon, counted from just before the move.
 pub const LEASE: Micros = 2 * SECOND;
 
 /// How long after the end of recovery an authority serves nothing: a lease on the slowest clock, seen by the fastest,
@@ -17,22 +17,22 @@ pub const WAIT: Micros = if cfg!(feature = "no_lease") { 0 } else { 2_450_000 };
 /// When an authority serves strict ids.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
-    /// Not before this, on the boot-time clock.
+    /// It serves from this time on, by the boot-time clock.
     pub from: Micros,
-    /// Only ids from before this, on the effective clock; 0: none.
+    /// It serves ids from before this, by the effective clock; 0: none.
     pub until: Micros,
 }
 
 impl Lease {
-    /// Of an authority whose recovery ended, after a start or a promotion, when the boot-time clock showed `boot`.
+    /// The lease of an authority whose recovery ended, after a start or a promotion, when the boot-time clock showed `boot`.
     pub fn start(boot: Micros) -> Lease {
         Lease { from: boot.saturating_add(WAIT), until: 0 }
     }
 
-    /// After the synchronous standby acknowledged a move: `boot` is now, and `began` what the effective clock showed before
-    /// the move's record was written. That clock goes back by at most a tenth of the time that passes: before it shows nine
-    /// tenths of a [`LEASE`] more, at most a lease has passed. Without a synchronous standby what is flushed counts as
-    /// acknowledged: the next failover is not covered.
+    /// After the synchronous standby acknowledged a move: `boot` is now, and `began` the effective clock before the move's
+    /// record was written. That clock loses at most a tenth of the time that passes: when it shows nine tenths of a [`LEASE`]
+    /// more, at most a lease has passed. Without a synchronous standby a flush counts as the acknowledgement: the next
+    /// failover is not covered.
     pub fn acknowledged(&mut self, boot: Micros, began: Micros) {
         if self.from <= boot {
             let length = if cfg!(feature = "no_lease") { 3600 * SECOND } else { LEASE / 10 * 9 };
@@ -40,7 +40,7 @@ impl Lease {
         }
     }
 
-    /// When, on the boot-time clock, it is time for another move so that serving begins or does not pause. `clock` is the
+    /// When the next move is due, on the boot-time clock, so that serving begins or goes on without a pause. `clock` is the
     /// effective clock at `boot`.
     pub fn due(&self, boot: Micros, clock: Micros) -> Micros {
         if boot < self.from { self.from } else { boot + (self.until - clock).max(0) - LEASE / 2 }
@@ -68,8 +68,8 @@ mod tests {
     }
 
     proptest! {
-        /// True time 0 is when the promoted one's recovery ends. Boot-time clocks run at 0.9 to 1.1 of it, and the effective
-        /// clock of the old authority at 0.9 of its own or faster.
+        /// True time 0 is the end of the promoted server's recovery. Boot-time clocks run at 0.9 to 1.1 of true time, and the
+        /// effective clock of the old authority at 0.9 of its boot-time clock or faster.
         #[test]
         fn the_old_authority_and_the_promoted_one_never_serve_at_once(
             old_rate in 0.9f64..1.1, new_rate in 0.9f64..1.1, slewed in 0.9f64..2.0,

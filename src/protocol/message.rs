@@ -3,7 +3,7 @@
 use super::{Micros, grants::Incarnation, words::Words};
 use std::{fmt, str::FromStr};
 
-/// A message tells at most of so many others.
+/// How many others a message tells of at most.
 pub const MAX_HEARD: usize = 32;
 
 /// A server says that a machine id is its own. Kept on disk: a restart is no new claim.
@@ -11,9 +11,9 @@ pub const MAX_HEARD: usize = 32;
 pub struct Claim {
     pub machine: u64,
     pub by: Incarnation,
-    /// Of the grant that it rests on; 0: on a setting.
+    /// The epoch of the grant that it rests on; 0: it rests on a setting.
     pub epoch: u64,
-    /// The claimer's wall clock when a superuser had it take the machine id over, 0: never; and when it began.
+    /// The claimer's wall clock: when a superuser took the machine id over for it (0: never), and when it made the claim.
     pub taken_over: Micros,
     pub since: Micros,
 }
@@ -22,9 +22,9 @@ pub struct Claim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
     pub claim: Claim,
-    /// How long ago it was alive.
+    /// How long ago it was known to be alive.
     pub age: Micros,
-    /// Its ids older than this are below the teller's highest stamp; none: unknown.
+    /// Its ids older than this are below the teller's highest stamp; None: unknown.
     pub behind: Option<Micros>,
 }
 

@@ -1,4 +1,4 @@
-//! Strict ids: all callers of a server that wait go into the next round trip to the authority.
+//! Strict ids: all callers of a server that wait for one generator go into the next round trip to the authority.
 //!
 //! ```text
 //! caller --wait--> waiting --next--> in flight, as tickets of one request --answered--> served
@@ -6,8 +6,8 @@
 //!                     +------------------+ too few stamps, or the connection was lost
 //! ```
 //!
-//! An answer was made after its request was sent, so after the calls of the tickets in it began. That is what order
-//! rests on: it serves those tickets alone, never a caller who came later, and what is left over becomes a gap.
+//! An answer was made after its request was sent, so after the calls of the tickets in it began. The order rests on that: an
+//! answer serves those tickets alone, never a caller that came later, and what is left over becomes a gap.
 
 use super::Micros;
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 /// How many requests may be in flight. One alone would make a caller wait for up to two round trips.
 const DEPTH: std::ops::RangeInclusive<usize> = 2..=16;
 
-/// One more in flight for each so much of the round trip: more than that needs would only make smaller batches.
+/// For each such part of the round trip one more request may be in flight; more would only make smaller batches.
 const PACE: Micros = 250;
 
 /// One wait of one caller. A slot's next wait has another generation.
@@ -57,19 +57,19 @@ pub struct Tickets {
     waiting: VecDeque<(u32, Ticket)>,
     flights: VecDeque<Flight>,
     number: u64,
-    /// The shortest round trip of late.
+    /// The shortest round trip of late. It falls at once and rises slowly.
     round_trip: Micros,
-    /// Lists of tickets to be used again, so that a request allocates nothing.
+    /// Lists of tickets for reuse, so that a request allocates nothing.
     spare: Vec<Vec<Ticket>>,
 }
 
 impl Tickets {
-    /// A caller waits. To be told once for each slot and generation.
+    /// A caller waits. To be called once for each slot and generation.
     pub fn wait(&mut self, generator: u32, ticket: Ticket) {
         self.waiting.push_back((generator, ticket));
     }
 
-    /// A caller no longer waits. If its ticket is in flight, `deliver` will be told of stamps that nobody takes.
+    /// A caller no longer waits. If its ticket is in flight, `deliver` will get stamps for it that nobody takes.
     pub fn cancel(&mut self, slot: u32, generation: u32) {
         self.waiting.retain(|(_, ticket)| (ticket.slot, ticket.generation) != (slot, generation));
     }
@@ -89,8 +89,8 @@ impl Tickets {
         usize::try_from(1 + self.round_trip / PACE).unwrap_or(1).clamp(*DEPTH.start(), *DEPTH.end())
     }
 
-    /// The request to be sent now, if any: with every ticket that waits for the generator of the first.
-    /// `now` may be of any clock that does not go back.
+    /// The request to be sent now, if any: with every ticket that waits for the same generator as the first. `now` may be of
+    /// any clock that does not go back.
     pub fn next(&mut self, now: Micros) -> Option<Request> {
         if self.flights.len() >= self.depth() {
             return None;
@@ -109,12 +109,12 @@ impl Tickets {
         Some(Request { number: self.number, generator, want })
     }
 
-    /// The answer to a request came, whenever and after whichever others. `deliver` hands stamps to a caller, at most
-    /// as many as it wanted; if it is gone, they become a gap. Tickets that are left without are asked for again.
+    /// Takes the answer to a request, in whatever order the answers come. `deliver` hands stamps to a caller, at most as many
+    /// as it wanted; if the caller is gone, they become a gap. Tickets that get none are asked for again.
     pub fn answered(&mut self, number: u64, run: Run, now: Micros, mut deliver: impl FnMut(Ticket, Run)) {
         let Some(mut flight) = self.land(number) else { return };
         let sample = (now - flight.sent).max(0);
-        // Down at once, up slowly: a queue at the authority is not distance, and deeper flights would feed it.
+        // Down at once, up slowly: a queue at the authority is no distance, and deeper flights would feed it.
         let slowly = self.round_trip + self.round_trip / 16 + 1;
         self.round_trip = if self.round_trip == 0 { sample } else { sample.min(slowly) };
 
@@ -139,7 +139,7 @@ impl Tickets {
         }
     }
 
-    /// The connection is gone, and with it whatever was in flight: all of it is asked for again.
+    /// The connection is gone, with every request in flight: their tickets are asked for again.
     pub fn lost(&mut self) {
         while let Some(flight) = self.flights.pop_back() {
             self.again(flight);
@@ -152,7 +152,7 @@ impl Tickets {
         self.flights.remove(place)
     }
 
-    /// Puts the tickets that a flight still has before all others.
+    /// Puts the tickets that are left of a flight before all others.
     fn again(&mut self, mut flight: Flight) {
         while let Some(ticket) = flight.tickets.pop() {
             self.waiting.push_front((flight.generator, ticket));
@@ -175,7 +175,7 @@ mod tests {
         Run { first, count, machine: 5 }
     }
 
-    /// Whose slot got which first stamp and how many.
+    /// For each slot that was served, its first stamp and how many it got.
     fn answer(tickets: &mut Tickets, number: u64, run: Run, now: Micros) -> Vec<(u32, u64, u64)> {
         let mut served = vec![];
         tickets.answered(number, run, now, |ticket, run| served.push((ticket.slot, run.first, run.count)));
@@ -257,8 +257,8 @@ mod tests {
     }
 
     proptest! {
-        /// Any number of callers, answers in any order and of any size, refusals, and connections that die. No stamp
-        /// goes to two, none to who did not wait, and each id is above all that were delivered before its caller came.
+        /// Any number of callers, answers in any order and of any size, refusals, and connections that die. No stamp goes to
+        /// two callers or to one that did not wait, and each id is above all that were delivered before its caller came.
         #[test]
         fn each_caller_is_served_in_order_and_nobody_is_forgotten(
             steps in proptest::collection::vec((0u8..8, 0u64..8, 1u32..5), 1..300),

@@ -94,7 +94,7 @@ fn a_question_whose_answer_was_lost_is_answered_again_to_who_asked_it_and_to_nob
     assert_eq!(book.answer(&again, 1, NOON + SECOND, random(), &limits()), Ok(first));
     assert_eq!(member.accept(&first, NOON), Change::Taken);
     let renewal = member.held.unwrap().renewal();
-    // A copy of its disk asks first, and it is the copy that goes on.
+    // A copy of its disk asks first, so the copy goes on.
     let mut copy = member.clone();
     let question = copy.question(renewal, NOON, NOON, random());
     let lost = book.answer(&question, 1, NOON, random(), &limits()).unwrap();
@@ -179,12 +179,12 @@ fn what_a_book_has_lost_is_put_back_and_nothing_else_granted_until_the_longest_g
     take(&mut book, &mut lost, NOON);
     renew(&mut book, &mut known, NOON + FIRST / 2);
     let now = NOON + FIRST / 2;
-    // A renewal that it does not know tells as well.
+    // A renewal that the book does not know tells as well.
     assert_eq!(renew(&mut restored.clone(), &mut known.clone(), now), Change::Renewed);
     let mut other = restored.clone();
     renew(&mut other, &mut known, now);
     assert!(other.settles > now + DAY);
-    // Of two that it has lost the later may come first.
+    // Of two grants that it has lost, the later may come first.
     let mut later = server(5);
     take(&mut book, &mut later, NOON);
     let mut other = restored.clone();
@@ -228,7 +228,7 @@ fn who_claims_what_another_has_or_more_than_anyone_was_granted_is_refused() {
         assert_eq!(liar.held, None);
     }
     assert_eq!(renew(&mut book, &mut member, NOON), Change::Renewed);
-    // The number that was claimed for too long is left alone as long as any grant.
+    // The number that was claimed for too long is left alone for as long as any grant.
     assert_eq!(book.row(2).map(|row| (row.open, row.until)), Some((false, NOON + DAY + 10 * SECOND)));
 }
 
@@ -255,7 +255,7 @@ fn nothing_is_granted_in_the_grace_after_a_start_and_what_is_held_is_renewed() {
     assert_eq!(refused, Err(Refusal::Unsettled { left: SECOND }));
     let renewal = member.held.unwrap().renewal();
     assert_eq!(ask_with(&mut book, &mut member, renewal, NOON, &limits), Ok(Change::Renewed));
-    // What has ended may be another's by now.
+    // A grant that has ended may be another's by now.
     let ended = ask_with(&mut book, &mut member, renewal, NOON + FIRST, &limits);
     assert_eq!(ended, Err(Refusal::Unsettled { left: SECOND }));
     assert_eq!(renew(&mut book, &mut member, NOON + FIRST), Change::Renewed);
@@ -267,7 +267,7 @@ proptest! {
     fn the_times_of_one_number_are_never_granted_twice(
         steps in proptest::collection::vec((0usize..6, 0u8..5, 0u64..4, -12 * SECOND..12 * SECOND), 1..200),
     ) {
-        // Of each grant ever made: how far it can have been used.
+        // For each grant ever made: how far it can have been used.
         let mut granted: Vec<Row> = vec![];
         let (mut book, mut now) = (book(), NOON);
         let mut members: Vec<Member> = (0..6).map(server).collect();

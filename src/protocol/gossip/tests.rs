@@ -10,14 +10,14 @@ fn claim(machine: u64, nonce: u64, since: Micros) -> Claim {
     Claim { machine, by: Incarnation { system: 7, timeline: 1, nonce }, epoch: 0, taken_over: 0, since }
 }
 
-/// Servers whose wall clocks are off by so much, all with boot-time clock 0 at noon. Nonce and machine id are the
-/// place unless said otherwise.
+/// Servers whose wall clocks are off by these times, all with boot-time clock 0 at noon. Nonce and machine id are the
+/// server's place unless said otherwise.
 struct Servers {
     gossip: Vec<Gossip>,
     off: Vec<Micros>,
     reach: Vec<Micros>,
     boot: Micros,
-    /// What each knows of whom it asks.
+    /// For each server, which of its peers it knows.
     known: Vec<Vec<Option<Incarnation>>>,
 }
 
@@ -40,7 +40,7 @@ impl Servers {
         Now { boot: self.boot, wall, reach: self.reach[place].max(wall) }
     }
 
-    /// One asks another, without delay.
+    /// One server asks another, without delay.
     fn exchange(&mut self, from: usize, to: usize) {
         let question = self.gossip[from].message(self.now(from), None);
         let question: Message = question.to_string().parse().unwrap();
@@ -178,7 +178,7 @@ fn an_earlier_life_of_a_server_is_forgotten_when_the_next_is_heard_and_twins_mee
         assert_eq!(lives.map(|peer| peer.claim.by.nonce).collect::<Vec<_>>(), [500]);
     }
     assert_eq!(servers.gossip[3].peers().count(), 3);
-    // Two lives at once, of one disk: one of them goes on.
+    // Two lives at once, from one disk: one of them goes on.
     servers.gossip[2].me = Claim { by: Incarnation { nonce: 600, ..by }, ..next };
     servers.rounds(5);
     assert_eq!(servers.refused(), [false, false, true, false]);
@@ -203,7 +203,7 @@ fn what_anyone_invents_in_questions_stops_drags_and_displaces_nobody() {
     servers.rounds(5);
     assert_eq!(servers.refused(), [false; 4]);
     assert!((0..4).all(|place| servers.ahead(place) == 0));
-    // What it tells on stops nobody else, and its own superuser still has the last word.
+    // What it passes on stops nobody else, and its own superuser still has the last word.
     let wall = servers.now(0).wall;
     servers.gossip[0].take_over(wall);
     assert_eq!(servers.gossip[0].me.taken_over, wall);
@@ -214,14 +214,14 @@ fn what_is_said_in_the_name_of_who_answered_changes_nothing_of_it() {
     let mut servers = Servers::new(&[0; 4]);
     servers.gossip[1].me.machine = 0;
     servers.rounds(10);
-    // 1 was there later, and is refused because of 0. Someone says that 0 has gone to another number, or lives anew.
+    // 1 came later, and is refused because of 0. Someone says that 0 has gone to another number, or has begun another life.
     assert_eq!(servers.refused(), [false, true, false, false]);
     let first = servers.gossip[0].me;
     let known = |servers: &Servers| servers.gossip[1].peers().find(|peer| peer.claim.by == first.by).copied();
     let before = known(&servers);
     let far = NOON + 100 * 365 * 24 * HOUR;
     let wall = servers.now(1).wall;
-    // All but when it was heard of, and how often that was told.
+    // All but when it was last heard of, and how often that was passed on.
     let state = |peer: Option<Peer>| peer.map(|peer| Peer { alive: 0, told: 0, ..peer });
     for invented in [
         Claim { machine: 9, since: NOON + HOUR, ..first },
@@ -273,7 +273,7 @@ fn the_first_id_waits_for_one_round_and_at_most_a_second() {
 }
 
 proptest! {
-    /// Nothing that anyone may say overflows, drags beyond the limit, or makes two survivors.
+    /// No message overflows a number, drags a server beyond the limit, or makes two survivors.
     #[test]
     fn of_two_claims_one_survives_and_no_words_drag_beyond_the_limit(
         a in any::<(u8, i64, u64)>(), b in any::<(u8, i64, u64)>(), wall: i64, reach: i64, age: i64, behind: i64,
