@@ -1,15 +1,15 @@
-//! What each backend has, by its place among the processes: a slot in which it waits for strict ids, and how far its own
-//! streams have reached.
+//! What each backend has in shared memory, by its place among the processes: a slot in which it waits for strict ids, and how
+//! far its own streams have reached.
 //!
 //! | state      | set by                | meaning |
 //! |------------|-----------------------|---------|
-//! | `FREE`     | the caller            | it does not wait, or no longer |
+//! | `FREE`     | the caller            | it does not wait (any more) |
 //! | `WAITING`  | the caller            | a request should be made |
 //! | `TAKEN`    | the member worker     | it has the ticket |
 //! | `ANSWERED` | the member worker     | the result is there |
 //!
-//! State and generation are one word: an answer that comes for a caller who has gone finds another generation, and its
-//! ids become a gap. Only the worker writes results.
+//! State and generation are one word: an answer for a caller that has gone finds another generation, and its ids become a
+//! gap. Only the worker writes results.
 
 use crate::{
     mechanism::allocator::Run,
@@ -27,9 +27,9 @@ const ANSWERED: u64 = 3;
 #[derive(Default)]
 #[repr(align(64))]
 pub struct Slot {
-    /// Generation and state; release by who writes, acquire by who reads.
+    /// Generation and state. Whoever writes it releases, whoever reads it acquires.
     word: AtomicU64,
-    /// What is wanted: see [`super::place::Place`] for the number of a generator. Written by the caller before it waits.
+    /// The number of the generator that is wanted: see [`super::place::Place`]. Written by the caller before it waits.
     generator: AtomicU32,
     want: AtomicU32,
     /// The result, written before `ANSWERED`. Count 0: refused.
@@ -43,7 +43,7 @@ const fn word(generation: u32, state: u64) -> u64 {
 }
 
 impl Slot {
-    /// The backend that has the slot: it waits for up to `want` stamps of this generator.
+    /// Makes the backend that has the slot wait for up to `want` stamps of this generator.
     pub fn wait(&self, generator: u32, want: u64) -> Waiting<'_> {
         let generation = (self.word.load(Relaxed) >> 2) as u32;
         let waiting = Waiting { slot: self, generation: generation.wrapping_add(1) };
@@ -53,7 +53,7 @@ impl Slot {
         waiting
     }
 
-    /// Worker only: the ticket of a caller that waits here, taken; none if nobody does.
+    /// Worker only: takes the ticket of the caller that waits here; None if none does.
     pub fn take(&self, slot: usize) -> Option<(u32, Ticket)> {
         let seen = self.word.load(Acquire);
         if seen & 3 != WAITING {
@@ -76,7 +76,7 @@ impl Slot {
         }
     }
 
-    /// Worker only, when it starts: what one before it had taken is to be taken again.
+    /// Worker only, when it starts: tickets that an earlier worker had taken are to be taken again.
     pub fn put_back(&self) {
         let seen = self.word.load(Acquire);
         if seen & 3 == TAKEN {
@@ -85,7 +85,7 @@ impl Slot {
     }
 }
 
-/// A caller in its slot, which is free again however the caller leaves it.
+/// A caller in its slot, which becomes free again however the caller leaves it.
 pub struct Waiting<'a> {
     slot: &'a Slot,
     generation: u32,
@@ -121,7 +121,7 @@ impl Backends {
         count * (size_of::<Slot>() + size_of::<AtomicI64>())
     }
 
-    /// Those of `count` backends, at `memory`.
+    /// The slots and streams of `count` backends, at `memory`.
     ///
     /// # Safety
     /// There must be [`Backends::size`] bytes, aligned as a [`Slot`], that nobody else uses for as long as the server lives.

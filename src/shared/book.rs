@@ -7,7 +7,7 @@ use super::{
 use crate::postgres::{latch, lock::Lock, process::Process};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
 
-/// How many questions can be open at once; more are asked again.
+/// How many questions can be open at once; the members ask again for more.
 const ENTRIES: usize = 64;
 /// What the sessions of members share with the worker that writes the book.
 pub struct Book {
@@ -16,11 +16,11 @@ pub struct Book {
     entries: [Entry; ENTRIES],
 }
 
-/// A question and its answer. The words are written by who has the errand, texts under idgen's lock.
+/// A question and its answer. Its words are written by whoever has the errand, its texts under idgen's lock.
 #[derive(Default)]
 pub struct Entry {
     pub errand: Errand,
-    /// Who waits, among all processes, and as which role.
+    /// The place among all processes of the session that waits, and its role.
     asker: AtomicI32,
     role: AtomicU32,
     host: Text<64>,
@@ -31,7 +31,7 @@ pub struct Entry {
 /// A question as the worker takes it.
 pub struct Asked {
     pub question: String,
-    /// Of the session that asks.
+    /// The role of the session that asks.
     pub role: u32,
     pub host: String,
 }
@@ -41,8 +41,8 @@ impl Book {
         Book { lock, process: Process::default(), entries: std::array::from_fn(|_| Entry::default()) }
     }
 
-    /// Leaves a question of this session to the worker. However the session goes, nothing of the book is its to hold. None: too
-    /// many are open.
+    /// Leaves a question of this session to the worker. Whatever ends the session, it holds nothing of the book. None: too
+    /// many questions are open.
     pub fn ask(&self, role: u32, question: &str, host: &str) -> Option<(&Entry, Asking<'_>)> {
         let (entry, asking) = self.entries.iter().find_map(|entry| Some((entry, entry.errand.claim()?)))?;
         entry.asker.store(latch::own_place(), Relaxed);
@@ -55,17 +55,17 @@ impl Book {
         Some((entry, asking))
     }
 
-    /// What the worker said, once it is done.
+    /// The worker's answer, once it is done.
     pub fn answer(&self, entry: &Entry) -> String {
         self.lock.shared(|| entry.answer.get()).unwrap_or_default()
     }
 
-    /// Worker only, when it begins: what one before it had taken is to be taken again.
+    /// Worker only, when it begins: questions that an earlier worker had taken are to be taken again.
     pub fn put_back(&self) {
         self.entries.iter().for_each(|entry| entry.errand.put_back());
     }
 
-    /// Worker only: all that was asked.
+    /// Worker only: takes all open questions.
     pub fn take(&self) -> Vec<(&Entry, Asked)> {
         let taken = self.entries.iter().filter(|entry| entry.errand.take());
         self.lock.shared(|| {
@@ -78,7 +78,7 @@ impl Book {
         })
     }
 
-    /// Worker only: what became of each of these questions.
+    /// Worker only: hands out the outcome of each of these questions.
     pub fn done(&self, answers: &[(&Entry, &str)]) {
         self.lock.exclusive(|| answers.iter().for_each(|(entry, answer)| entry.answer.set(answer)));
         for (entry, _) in answers {

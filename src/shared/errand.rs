@@ -1,16 +1,16 @@
-//! What one process asks another to do: one thing at a time, which can be withdrawn until it is begun.
+//! An errand: one thing that one process asks another to do, which can be withdrawn until it has begun.
 //!
 //! | state      | set by       | meaning |
 //! |------------|--------------|---------|
 //! | `FREE`     | both         | nothing is asked |
-//! | `CLAIMED`  | who asks     | it is about to say what |
-//! | `ASKED`    | who asks     | it is to be done |
-//! | `TAKEN`    | who does it  | it has begun |
-//! | `LEFT`     | who asks     | it has begun, and nobody waits for it |
-//! | `DONE`     | who does it  | the outcome is there |
+//! | `CLAIMED`  | the asker    | it is about to say what is to be done |
+//! | `ASKED`    | the asker    | it is to be done |
+//! | `TAKEN`    | the worker   | it has begun |
+//! | `LEFT`     | the asker    | it has begun, and nobody waits for it |
+//! | `DONE`     | the worker   | the outcome is there |
 //!
-//! What it is about is in words beside it, which are written by who has claimed it, before `ASKED`, and by who does it,
-//! before `DONE`.
+//! What is to be done stands in words beside it: the asker writes them after `CLAIMED` and before `ASKED`, the worker before
+//! `DONE`.
 
 use std::sync::atomic::{AtomicU8, Ordering::*};
 
@@ -21,7 +21,7 @@ const TAKEN: u8 = 3;
 const LEFT: u8 = 4;
 const DONE: u8 = 5;
 
-/// In shared memory.
+/// The state, in shared memory.
 #[derive(Default)]
 pub struct Errand(AtomicU8);
 
@@ -30,35 +30,35 @@ impl Errand {
         self.0.compare_exchange(from, to, AcqRel, Acquire).is_ok()
     }
 
-    /// Claims it, if nobody else has: what is asked can be said now.
+    /// Claims the errand, if nobody else has: the asker can now say what is to be done.
     pub fn claim(&self) -> Option<Asking<'_>> {
         self.go(FREE, CLAIMED).then(|| Asking(self))
     }
 
-    /// Who does it: whether there is something to do, which has begun now.
+    /// For the worker: begins what is asked. False: nothing is.
     pub fn take(&self) -> bool {
         self.go(ASKED, TAKEN)
     }
 
-    /// Who does it: it is done.
+    /// For the worker: it is done.
     pub fn done(&self) {
         if !self.go(TAKEN, DONE) {
             self.go(LEFT, FREE);
         }
     }
 
-    /// Whoever does it, at the start of its life: what one before it had begun is to be done again.
+    /// For the worker, at the start of its life: what an earlier worker had begun is to be done again.
     pub fn put_back(&self) {
         self.go(TAKEN, ASKED);
         self.go(LEFT, ASKED);
     }
 }
 
-/// The process that asks. When it goes, what has not begun is withdrawn.
+/// The asker. When it is dropped, an errand that has not begun is withdrawn.
 pub struct Asking<'a>(&'a Errand);
 
 impl Asking<'_> {
-    /// Has it be done.
+    /// Asks for it to be done.
     pub fn ask(&self) {
         self.0.go(CLAIMED, ASKED);
     }
@@ -67,16 +67,16 @@ impl Asking<'_> {
         self.0.0.load(Acquire) == DONE
     }
 
-    /// Does not wait for it any more; whether it was withdrawn, and will not be done.
+    /// Stops waiting. True: the errand was withdrawn, and will not be done.
     pub fn withdraw(self) -> bool {
         let withdrawn = self.leave();
-        // Another may have it by now.
+        // Another asker may have claimed it by now.
         std::mem::forget(self);
         withdrawn
     }
 
     fn leave(&self) -> bool {
-        // In the order in which it may go on meanwhile.
+        // In the order of the states through which the worker may go meanwhile.
         self.0.go(CLAIMED, FREE) || self.0.go(ASKED, FREE) || {
             _ = self.0.go(TAKEN, LEFT) || self.0.go(DONE, FREE);
             false

@@ -1,4 +1,4 @@
-//! What the gossip worker shares with the others.
+//! The words that the gossip worker shares with all other processes.
 
 use super::{
     errand::{Asking, Errand},
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::*};
 
-/// How long the first id waits for peers where no gossip worker comes.
+/// How long the first id waits for peers if the gossip worker does not start.
 const FIRST_ROUND: Micros = SECOND * 3 / 2;
 
 const INBOX: usize = 8;
@@ -24,7 +24,7 @@ const MESSAGE: usize = 4096;
 /// Room for a line of the view for each of 1024 servers.
 const LINES: usize = 160 * 1024;
 
-/// What the gossip worker shares with the others. Texts are under idgen's lock.
+/// The words that the gossip worker shares with all other processes. Texts are under idgen's lock.
 pub struct Gossip {
     lock: Lock,
     pub process: Process,
@@ -33,20 +33,20 @@ pub struct Gossip {
     /// Whether the first round is over; and whether another server has this machine id. Written by the gossip worker.
     pub ready: AtomicBool,
     pub refused: AtomicBool,
-    /// Who has it, for the error.
+    /// The server that has it, for the error.
     refused_by: Text<128>,
-    /// Written by the horizon's worker: whether it has closed the bounds because of that.
+    /// Written by the horizon's worker: whether it has closed the bounds because another server has the machine id.
     pub closed: AtomicBool,
-    /// The message of the last round and the boot-time clock then.
+    /// The message of the last round, and the boot-time clock at that time.
     message: Text<MESSAGE>,
     pub at: AtomicI64,
-    /// Lines of the view idgen_peers.
+    /// The lines of `idgen_peers()`.
     lines: Text<LINES>,
-    /// Questions, each written at the next number by a session; the worker has read up to `read`.
+    /// Questions: a session writes each at the next number, and the worker has read up to `read`.
     inbox: [Text<MESSAGE>; INBOX],
     written: AtomicU64,
     read: AtomicU64,
-    /// A superuser's idgen_take_over().
+    /// The errand of a superuser's idgen_take_over().
     pub take_over: Errand,
 }
 
@@ -70,18 +70,18 @@ impl Gossip {
         }
     }
 
-    /// Whether another server has this one's machine id, and goes on with it.
+    /// Whether another server has this server's machine id, and goes on with it.
     pub fn is_rivalled(&self) -> bool {
         self.refused.load(Acquire)
     }
 
-    /// Who that is.
+    /// That server, as an error.
     pub fn rival(&self) -> Option<Error> {
         self.is_rivalled()
             .then(|| Error::MachineTaken { by: self.lock.shared(|| self.refused_by.get()).unwrap_or_default() })
     }
 
-    /// Gossip worker only: another server, or none, has the machine id and goes on.
+    /// Gossip worker only: this other server has the machine id and goes on with it; None: there is none.
     pub fn set_rival(&self, by: Option<&str>) {
         if let Some(by) = by {
             self.lock.exclusive(|| self.refused_by.set(by));
@@ -89,19 +89,19 @@ impl Gossip {
         self.refused.store(by.is_some(), Release);
     }
 
-    /// When the first round of gossip is over at the latest, if it must be waited for. `lease` says when recovery ended.
+    /// When the first round of gossip is over at the latest; None: no need to wait. `lease` says when recovery ended.
     pub fn first_round(&self, lease: &Lease) -> Option<Micros> {
         let until = lease.from - lease::WAIT + FIRST_ROUND;
         let waits = !self.ready.load(Relaxed) && !settings::peers().is_empty() && clock::boot() < until;
         waits.then_some(until)
     }
 
-    /// Answers a question of a peer, and leaves it to the worker. None: there is nothing to say yet.
+    /// Answers a question of a peer, and leaves the question to the worker. None: there is nothing to say yet.
     pub fn answer(&self, question: &str, now: Now) -> Result<Option<String>, Error> {
         question.parse::<Message>().map_err(Error::NotAMessage)?;
         let published = self.lock.exclusive(|| {
             let written = self.written.load(Relaxed);
-            // A question that finds no room is lost, as one on the way could be.
+            // Without room a question is lost, as it could be on its way.
             if written - self.read.load(Relaxed) < INBOX as u64 {
                 self.inbox[written as usize % INBOX].set(question);
                 self.written.store(written + 1, Release);
@@ -132,7 +132,7 @@ impl Gossip {
         None
     }
 
-    /// Gossip worker only: what it would say at `boot`, and the lines of the view idgen_peers, as many as there is room for.
+    /// Gossip worker only: its message at `boot`, and the lines of `idgen_peers()`, as many as there is room for.
     pub fn publish(&self, message: &str, lines: &str, boot: Micros) {
         let room = lines.len().min(LINES - 1);
         let end = lines.as_bytes()[..room].iter().rposition(|byte| *byte == b'\n');
@@ -143,12 +143,12 @@ impl Gossip {
         });
     }
 
-    /// The lines of the view idgen_peers.
+    /// The lines of `idgen_peers()`.
     pub fn lines(&self) -> String {
         self.lock.shared(|| self.lines.get()).unwrap_or_default()
     }
 
-    /// Asks the worker to take the machine id over, if it is not asked already.
+    /// Asks the worker to take the machine id over, unless it is asked to already.
     pub fn ask_take_over(&self) -> Option<Asking<'_>> {
         let asking = self.take_over.claim()?;
         asking.ask();

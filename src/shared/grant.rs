@@ -1,14 +1,14 @@
 //! The grant of a machine id that this server holds, if any.
 //!
-//! | words               | who writes                              | who reads |
+//! | words               | who writes them                         | who reads them |
 //! |---------------------|-----------------------------------------|-----------|
 //! | the grant           | idgen's member worker                   | the horizon's worker, which opens bounds by it |
-//! | `applied`           | the horizon's worker, when it has followed | the member worker, before it gives a grant back |
+//! | `applied`           | the horizon's worker, when the bounds follow it | the member worker, before it gives a grant back |
 
 use crate::{postgres::lock::Lock, protocol::grants};
 use std::sync::atomic::{AtomicI64, Ordering::*};
 
-/// Its words, under idgen's lock. Epoch 0: there is none.
+/// The words of the grant, under idgen's lock. Epoch 0: there is none.
 pub struct Grant {
     lock: Lock,
     machine: AtomicI64,
@@ -16,7 +16,7 @@ pub struct Grant {
     from: AtomicI64,
     until: AtomicI64,
     length: AtomicI64,
-    /// The epoch that the bounds are open for.
+    /// The epoch of the grant that the bounds are open for.
     applied: AtomicI64,
 }
 
@@ -51,7 +51,7 @@ impl Grant {
         });
     }
 
-    /// The epoch that the bounds follow. Under one before it no id is given beyond the horizon as it is now.
+    /// The epoch of the grant that the bounds follow; under an earlier grant no id is given beyond the present horizon.
     pub fn applied(&self) -> u64 {
         self.applied.load(Acquire) as u64
     }

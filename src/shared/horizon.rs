@@ -1,5 +1,5 @@
-//! The effective clock, the horizon and the lease, as the horizon's worker publishes them; and how it is asked to move and
-//! waited for.
+//! The effective clock, the horizon and the lease, as the horizon's worker publishes them; and how callers ask it to move and
+//! wait for that.
 
 use crate::{
     mechanism::{Micros, clock::Clock},
@@ -16,13 +16,13 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::*},
 };
 
-/// Unless it says otherwise a word is written by the worker only and read by everyone, relaxed: each stands for itself, and
-/// what permits an id are the words of the generators alone.
+/// Unless it says otherwise, a word is written by the worker only and read by everyone, relaxed: each word stands for itself,
+/// and ids are permitted by the words of the generators alone.
 pub struct Horizon {
     /// See [`Clock`], field for field. `offset` and `max_borrow` are read by every call.
     offset: AtomicI64,
     max_borrow: AtomicI64,
-    /// Set by backends with streams of their own, which the worker cannot see otherwise; cleared by the worker.
+    /// Set by backends that have streams of their own, which the worker cannot see; cleared by the worker.
     pub own_streams_active: AtomicBool,
     base: AtomicI64,
     held: AtomicI64,
@@ -30,8 +30,8 @@ pub struct Horizon {
     seen_offset: AtomicI64,
     steps: AtomicI64,
     stepped: AtomicI64,
-    /// Which synchronous standbys must have a record before it permits anything, as a hash of their setting; 0: none. At
-    /// first nobody knows, and some must.
+    /// A hash of the setting that names the synchronous standbys that must have a record before it permits anything; 0: none.
+    /// Before the setting was read: some must.
     standbys: AtomicU64,
     /// See [`Lease`], field for field.
     strict_from: AtomicI64,
@@ -43,24 +43,24 @@ pub struct Horizon {
     /// The durable horizon; no bound is beyond it.
     durable: AtomicI64,
     moves: AtomicI64,
-    /// The SQLSTATE that stopped the worker last; 0 after the next move. Ids are permitted or not whatever it says.
+    /// The SQLSTATE that last stopped the worker; 0 after the next move. It does not decide whether ids are permitted.
     pub fault: AtomicI32,
     /// The worker's place among the processes and its pid; -1 and 0 while there is none.
     worker: AtomicI32,
     worker_pid: AtomicI32,
-    /// Written by a caller that waits: the horizon that its next stamp needs. The worker takes it.
+    /// Written by a caller that waits: the horizon that its next stamp needs. The worker takes it and sets it to 0.
     wanted: AtomicI64,
-    /// What a superuser's repair asks for, with its time; [`ACCEPT`]: the clock is to be accepted.
+    /// A superuser's repair: the time that the horizon is raised to, or [`ACCEPT`] for accepting the clock.
     repair: Errand,
     repair_to: AtomicI64,
     /// Counted by callers, off the hot path.
     pub waits: AtomicI64,
     pub loan_sleeps: AtomicI64,
-    /// Wakes who waits for a move. It has a lock of its own inside.
+    /// Wakes the callers that wait for a move. It has a lock of its own inside.
     moved: UnsafeCell<pg_sys::ConditionVariable>,
 }
 
-/// No time that a horizon is raised to.
+/// Not a time that a horizon can be raised to.
 const ACCEPT: Micros = Micros::MIN;
 
 /// What a superuser's repair asks the worker for.
@@ -71,7 +71,7 @@ pub enum Repair {
 }
 
 impl Default for Horizon {
-    /// As it is after every start of the server and every crash restart: nothing is permitted.
+    /// The state after every start of the server and every crash restart: nothing is permitted.
     fn default() -> Self {
         let mut moved = pg_sys::ConditionVariable::default();
         // SAFETY: a valid place to initialize; it holds no pointer to itself and may be moved.
@@ -113,7 +113,7 @@ impl Horizon {
         clock::boot() + self.offset.load(Relaxed)
     }
 
-    /// How far a burst may run ahead.
+    /// How far a burst may run ahead of the clock.
     #[inline(always)]
     pub fn max_borrow(&self) -> Micros {
         self.max_borrow.load(Relaxed)
@@ -169,7 +169,7 @@ impl Horizon {
         self.wake_worker();
     }
 
-    /// When strict ids are served here.
+    /// The lease, which says when strict ids are served here.
     pub fn lease(&self) -> Lease {
         Lease { from: self.strict_from.load(Relaxed), until: self.strict_until.load(Relaxed) }
     }
@@ -180,7 +180,7 @@ impl Horizon {
         self.strict_until.store(lease.until, Relaxed);
     }
 
-    /// Worker only: the horizon is at `horizon`, durable and acknowledged.
+    /// Worker only: the horizon is at `horizon`, durable and acknowledged; `boot` is the boot-time clock.
     pub fn set_durable(&self, horizon: Micros, boot: Micros) {
         self.durable.store(horizon, Relaxed);
         if self.started() == 0 {
@@ -195,8 +195,8 @@ impl Horizon {
         self.standbys.load(Relaxed) != 0
     }
 
-    /// Worker only: these standbys, 0: none, must have what permits something from now on. Whether what was permitted before is
-    /// not known to be on them: the horizon counts for nothing then, until a move that they acknowledge.
+    /// Worker only: from now on `standbys` (0: none) must have a record before it permits anything. True: the horizon so far
+    /// is not known to be on them, and permits nothing until a move that they acknowledge.
     pub fn set_standbys(&self, standbys: u64) -> bool {
         let before = self.standbys.swap(standbys, Relaxed);
         let unknown = standbys != 0 && standbys != before && self.started() != 0;
@@ -206,7 +206,7 @@ impl Horizon {
         unknown
     }
 
-    /// Worker only: says where the worker is to be woken, or that it has gone.
+    /// Worker only: publishes where the worker can be woken, or that it has gone.
     pub fn set_worker(&self, place: i32, pid: i32) {
         self.worker_pid.store(pid, Relaxed);
         self.worker.store(place, Release);
@@ -218,12 +218,12 @@ impl Horizon {
         self.wake_worker();
     }
 
-    /// Worker only: the horizon wanted since it last asked, 0 if none.
+    /// Worker only: the highest horizon that was wanted since the last call, 0 if none.
     pub fn take_wanted(&self) -> Micros {
         self.wanted.swap(0, AcqRel)
     }
 
-    /// Asks the worker for a repair, if it is not at another.
+    /// Asks the worker for a repair; None if it has another one to do.
     pub fn ask(&self, repair: Repair) -> Option<Asking<'_>> {
         let asking = self.repair.claim()?;
         let to = match repair {
@@ -236,7 +236,7 @@ impl Horizon {
         Some(asking)
     }
 
-    /// Worker only: a repair to do now. [`Horizon::repaired`] ends it.
+    /// Worker only: the repair to do now. [`Horizon::repaired`] ends it.
     pub fn take_repair(&self) -> Option<Repair> {
         self.repair.take().then(|| match self.repair_to.load(Relaxed) {
             ACCEPT => Repair::AcceptClock,
@@ -254,8 +254,8 @@ impl Horizon {
         self.repair.put_back();
     }
 
-    /// Sleeps until the next move or for `timeout`, whichever is first, shown as `wait`; a spurious return is possible. Raises if the
-    /// session is cancelled or terminated.
+    /// Sleeps until the next move, or for `timeout` if that is shorter; shown as `wait`. May return without cause. Raises an
+    /// error if the session is cancelled or terminated.
     pub fn sleep_until_moved(&self, timeout: Micros, wait: Wait) {
         // SAFETY: initialized in `default`; called by processes that have a PGPROC.
         unsafe {
@@ -264,13 +264,13 @@ impl Horizon {
         }
     }
 
-    /// Ends what [`Horizon::sleep_until_moved`] began.
+    /// Ends the sleep that [`Horizon::sleep_until_moved`] began.
     pub fn end_sleep(&self) {
         // SAFETY: takes no argument, and may be called when nothing was begun.
         unsafe { pg_sys::ConditionVariableCancelSleep() };
     }
 
-    /// Wakes who waits for a move, or for a block.
+    /// Wakes the callers that wait for a move or for a block.
     pub fn wake_waiting(&self) {
         // SAFETY: initialized in `default`.
         unsafe { pg_sys::ConditionVariableBroadcast(self.moved.get()) };

@@ -1,4 +1,4 @@
-//! What the member worker tells the others, and is told.
+//! What the member worker tells the other processes, and what they tell it.
 
 use super::text::Text;
 use crate::{
@@ -7,20 +7,20 @@ use crate::{
 };
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::*};
 
-/// Unless it says otherwise written by the worker, relaxed.
+/// Unless it says otherwise, a word is written by the worker, relaxed.
 pub struct Member {
     pub lock: Lock,
     pub process: Process,
     pub idle: Idle,
     pub connected: AtomicBool,
-    /// Of the last answer, in microseconds.
+    /// The round trip of the last answer, in microseconds.
     pub round_trip: AtomicI64,
-    /// The host that was tried last, and what went wrong last; both under idgen's lock.
+    /// The host that was tried last, and the last failure; both under idgen's lock.
     pub host: Text<64>,
     pub error: Text<256>,
     /// Written by a superuser's idgen_release_machine() and idgen_take_machine(): whether to hold no machine id.
     pub release: AtomicBool,
-    /// Whether nothing is held, and the authority knows.
+    /// Whether this server holds no machine id, and the authority knows that.
     pub released: AtomicBool,
 }
 
@@ -46,12 +46,12 @@ impl Member {
         }
     }
 
-    /// What went wrong last, if that is still so.
+    /// The last failure, if it still lasts.
     pub fn error(&self) -> Option<String> {
         self.lock.shared(|| self.error.get())
     }
 
-    /// Host, whether it is connected, and the last round trip.
+    /// The host, whether it is connected, and the last round trip.
     pub fn state(&self) -> (Option<String>, bool, Option<Micros>) {
         let host = self.lock.shared(|| self.host.get());
         (
@@ -68,13 +68,13 @@ impl Member {
         self.process.wake();
     }
 
-    /// Whether nothing is held, and the authority knows.
+    /// Whether this server holds no machine id, and the authority knows that.
     pub fn is_released(&self) -> bool {
         self.released.load(Acquire)
     }
 }
 
-/// Whether a worker sleeps and must be woken: said before it looks a last time.
+/// Whether a worker sleeps and must be woken. Set before it looks for work a last time.
 #[derive(Default)]
 pub struct Idle(AtomicBool);
 

@@ -5,8 +5,8 @@
 //! Shared | Place x idgen.max_generators | Slot x backends | how far the streams of each backend reached
 //! ```
 //!
-//! Each part owns its words and the rules about them, and says who writes them. No part knows another, but by argument. Above
-//! them, [`serving`] and [`waiting`] look at several at once. Giving out ids takes no lock.
+//! Each part owns its words and the rules about them, and says who writes them. A part knows no other part, except by
+//! argument; only [`serving`] and [`waiting`], above them, look at several at once. Giving out ids takes no lock.
 
 pub mod backends;
 pub mod book;
@@ -73,7 +73,7 @@ pub fn request() {
     }
 }
 
-/// How many generators and backends there are room for, and the size of it all.
+/// How many generators and how many backends there is room for, and the size of everything.
 fn sizes() -> (usize, usize, usize) {
     // SAFETY: set before the hooks are called.
     let (generators, backends) = (settings::MAX_GENERATORS.get() as usize, unsafe { pg_sys::MaxBackends } as usize);
@@ -92,7 +92,7 @@ unsafe extern "C-unwind" fn on_request() {
     }
 }
 
-/// Called once in the postmaster, and again after every crash: in memory that is then new.
+/// Called once in the postmaster, and again after every crash: the memory is new each time.
 #[pg_guard]
 unsafe extern "C-unwind" fn on_startup() {
     // SAFETY: called by PostgreSQL where shared memory may be initialized; the memory is as large as asked, aligned to
@@ -135,7 +135,7 @@ pub fn attached() -> Option<&'static Shared> {
     unsafe { SHARED.load(Relaxed).as_ref() }
 }
 
-/// The shared words, or the error of a session that loaded the library by itself.
+/// The shared words, or an error in a session that loaded the library without preload.
 pub fn shared() -> Result<&'static Shared, Error> {
     attached().ok_or(Error::NotPreloaded)
 }

@@ -1,4 +1,4 @@
-//! Where one generator has its words.
+//! The words of one generator in shared memory.
 
 use crate::{
     mechanism::{
@@ -14,19 +14,19 @@ use std::{
     sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*},
 };
 
-/// As the setting idgen.max_generators says.
+/// As the description of idgen.max_generators says.
 const _: () = assert!(size_of::<Place>() == 512);
 
 const NAME_LENGTH: usize = pg_sys::NAMEDATALEN as usize;
 
-/// What an authority knows a generator by. The server generator has neither schema nor name.
+/// The names by which an authority knows a generator. The server generator has neither schema nor name.
 pub struct Named {
     pub schema: CString,
     pub name: CString,
     pub definition: CString,
 }
 
-/// Where a generator has its words.
+/// The words of one generator, and what they belong to.
 ///
 /// Its number, for the member worker, is one more than the index of the place; 0 is the server generator.
 pub struct Place {
@@ -37,12 +37,12 @@ pub struct Place {
     layout: [AtomicU64; 3],
     order: AtomicU8,
     flush_every: AtomicU32,
-    /// Schema and name, each ended by 0, as of the last time that a backend looked. Under the lock.
+    /// Schema and name, each ended by 0, as the last backend that looked found them. Under the lock.
     name: [AtomicU8; 2 * NAME_LENGTH],
-    /// Of a counter: the file of the sequence that the block was taken from. Written by who takes a block.
+    /// Of a counter: the file of the sequence that the block was taken from. Written by the backend that takes a block.
     pub file: AtomicU32,
-    /// Of a counter: the file that the block before was of, if that was another, and how far it went: a RESTART that is
-    /// rolled back returns to it. Written under the lock.
+    /// Of a counter: the file of the sequence before the present one, and how far the counter went in it: a RESTART that is
+    /// rolled back returns to that file. Written under the lock.
     pub old_file: AtomicU32,
     pub old_last: AtomicU64,
     /// Of a counter: the block after the one in use, see [`Next`]. Written under the lock; `limit` 0: none.
@@ -67,7 +67,7 @@ impl Default for Place {
 }
 
 impl Place {
-    /// The generator's layout and all of its definition, under the lock or while the generator is locked against DROP.
+    /// The generator's layout and its whole definition, under the lock or while the generator is locked against DROP.
     pub fn layout(&self) -> Layout {
         Layout::from_words(self.layout.each_ref().map(|word| word.load(Relaxed)))
     }
@@ -80,7 +80,7 @@ impl Place {
         }
     }
 
-    /// Makes it a generator of this definition, which has no block.
+    /// Makes it the place of a generator with this definition, which has no block yet.
     pub fn define(&self, definition: &Definition, name: &[CString; 2]) {
         self.file.store(0, Relaxed);
         self.old_file.store(0, Relaxed);
@@ -94,12 +94,12 @@ impl Place {
         self.flush_every.store(definition.flush_every, Relaxed);
     }
 
-    /// Of a counter whose sequence has `file`: how far it went in that file, or in the one that it is the successor of.
+    /// Of a counter whose sequence has `file`: how far it went in that file, or in the file that `file` replaced.
     pub fn went_to(&self, file: u32) -> u64 {
         if self.old_file.load(Relaxed) == file {
             self.old_last.load(Relaxed)
         } else if self.file.load(Relaxed) == 0 {
-            // Of a place that is new the words say nothing.
+            // The words of a new place say nothing.
             0
         } else {
             self.words.last()
@@ -111,7 +111,7 @@ impl Place {
         self.definition().order == Order::Block && !settings::is_authority()
     }
 
-    /// The block after the one in use. Without the lock only whether there is one means anything.
+    /// The block after the one in use. Read without the lock, only its presence means anything.
     #[inline(always)]
     pub fn next(&self) -> Option<Next> {
         let [first, limit, record, file] = self.next.each_ref().map(|word| word.load(Relaxed));

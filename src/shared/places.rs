@@ -1,7 +1,7 @@
-//! Which generator has which place in shared memory.
+//! The places in shared memory, and which generator has which.
 //!
-//! One LWLock guards it: held exclusively to give a place to a generator, to free it, and to change a counter's blocks;
-//! shared by the worker while it opens the bounds of them all, so that no bound is ever written with another
+//! One LWLock guards them. It is held exclusively to give a place to a generator, to free it, and to change a counter's
+//! blocks; shared by the worker while it opens the bounds of all generators, so that no bound is ever written with another
 //! generator's layout. Giving out ids does not take it.
 
 use super::place::{Named, Place};
@@ -38,11 +38,11 @@ pub struct Places {
     count: usize,
     /// How many places were ever used. Written under the lock.
     used: AtomicU32,
-    /// Whose places may be those of generators that are gone: see [`Places::doubt`].
+    /// The database with places whose generators may be gone: see [`Places::doubt`].
     doubtful: AtomicU32,
-    /// Written by who keeps a next block: the worker should flush. The worker takes it.
+    /// Written by the backend that keeps a next block: the worker should flush. The worker takes it.
     flush_wanted: AtomicBool,
-    /// Set when a generator is used whose blocks are leased.
+    /// Set when a generator with leased blocks is used.
     leases: AtomicBool,
     /// Where a generator that gets a place begins, and on which floor: see [`loan`]. Raised by the worker.
     attach_at: AtomicI64,
@@ -76,38 +76,38 @@ impl Places {
         }
     }
 
-    /// All of them, free ones too.
+    /// All places, also free ones.
     fn all(&self) -> &[Place] {
         // SAFETY: written in `new`; all their words are atomic.
         unsafe { std::slice::from_raw_parts(self.places, self.count) }
     }
 
-    /// Where a stream begins that has no words in shared memory.
+    /// The time at which a stream begins that has no words in shared memory.
     pub fn attach_at(&self) -> Micros {
         self.attach_at.load(Relaxed)
     }
 
-    /// Worker only: of no generator, also one that has no place yet, is what is up to `at` at `boot` anybody's loan.
+    /// Worker only: raises all floors, also for generators to come: at `boot`, no stamp up to `at` is a loan.
     pub fn raise_floors(&self, at: Micros, boot: Micros) {
         let floor = loan::floor(at, boot);
         self.attach_floor.fetch_max(floor, Relaxed);
         self.for_each_clock(|words, _, _| words.raise_floor(floor));
     }
 
-    /// Worker only: every generator goes on at or after `at`, also one that has no place yet. The streams of backends
-    /// see it by themselves, in `attach_at`.
+    /// Worker only: every generator goes on at or after `at`, also one to come. The streams of backends see it by themselves,
+    /// in `attach_at`.
     pub fn raise_all(&self, at: Micros) {
         self.attach_at.fetch_max(at, Relaxed);
         self.for_each_clock(|words, layout, _| words.raise(layout.stamp_at(at).saturating_sub(1)));
     }
 
-    /// The server generator goes on after an id from outside that ends at `reach`.
+    /// The server generator goes on after an id from outside whose tick ends at `reach`.
     pub fn observe(&self, reach: Micros, boot: Micros) {
         self.server.raise_floor(loan::floor(reach, boot));
         self.server.raise(SERVER.stamp_at(reach).saturating_sub(1));
     }
 
-    /// The end of the tick of the highest stamp of the generators that are in the gossip.
+    /// The end of the tick of the highest stamp of the generators of order `gossip`.
     pub fn gossip_reach(&self) -> Micros {
         let mut reach = 0;
         self.for_each_clock(|words, layout, order| {
@@ -118,7 +118,7 @@ impl Places {
         reach
     }
 
-    /// These generators go on at or after `reach`, which is no loan.
+    /// The generators of order `gossip` go on at or after `reach`, which is no loan.
     pub fn follow_gossip(&self, reach: Micros, boot: Micros) {
         let floor = loan::floor(reach, boot);
         self.for_each_clock(|words, layout, order| {
@@ -129,8 +129,8 @@ impl Places {
         });
     }
 
-    /// The place of the generator that stands on `sequence`, which the caller has locked against DROP. A new one is
-    /// closed, and begins above everything that its generator can have given out.
+    /// The place of the generator that stands on `sequence`, which the caller has locked against DROP. A new place is closed,
+    /// and begins above everything that its generator can have given out.
     pub fn attach(
         &'static self,
         database: pg_sys::Oid,
@@ -147,7 +147,7 @@ impl Places {
                         place.set_name(name);
                         return Ok(place);
                     }
-                    // Its label was set, used and rolled back, and then another was set. What was given by the first is above.
+                    // A label was set, used and rolled back, and then another was set: it goes on above the ids of the first.
                     Some(place) if place.layout() == definition.layout => {
                         place.words.close();
                         place.define(definition, name);
@@ -177,7 +177,7 @@ impl Places {
         &self.all()[..self.used.load(Acquire) as usize]
     }
 
-    /// One that was never used. Under the lock.
+    /// A place that was never used. Under the lock.
     fn use_one_more(&self) -> Option<&Place> {
         let used = self.used.load(Relaxed);
         let place = self.all().get(used as usize)?;
@@ -185,8 +185,8 @@ impl Places {
         Some(place)
     }
 
-    /// Worker only: permits nothing of the generators whose layout is such, until they are opened again. Of a counter, the
-    /// rest of its block is skipped; blocks of the authority are durable there, and have no machine id.
+    /// Worker only: closes the generators for whose layout `which` is true, until they are opened again. A counter skips the
+    /// rest of its block. Blocks leased from the authority stay open: they are durable there, and have no machine id.
     pub fn close(&self, which: impl Fn(&Layout) -> bool) {
         self.for_each_clock(|words, layout, _| {
             if which(layout) {
@@ -213,18 +213,18 @@ impl Places {
         self.used.load(Relaxed) != 0
     }
 
-    /// Says that places of `database` may be those of generators that are gone. One database is remembered; of several, all
-    /// are in doubt.
+    /// Notes that some generators with places in `database` may be gone. One database is noted; after a second one, all are
+    /// in doubt.
     pub fn doubt(&self, database: pg_sys::Oid) {
         let own = database.to_u32();
         let other = |held| Some(if held == 0 || held == own { own } else { u32::MAX });
         _ = self.doubtful.fetch_update(Relaxed, Relaxed, other);
     }
 
-    /// Whether that was said of `database`, which looks now.
+    /// Whether `database` is in doubt; the caller looks now.
     pub fn take_doubt(&self, database: pg_sys::Oid) -> bool {
         let held = self.doubtful.load(Relaxed);
-        // Where all are in doubt, they stay so: another may have places to look at.
+        // If all databases are in doubt, they stay so: another one may have places to look at.
         held == u32::MAX
             || held == database.to_u32() && self.doubtful.compare_exchange(held, 0, Relaxed, Relaxed).is_ok()
     }
@@ -238,8 +238,8 @@ impl Places {
         })
     }
 
-    /// Frees the places of these sequences of `database`, or of all of it, for good: the transaction that drops them has
-    /// committed, or the one that made them has not, and still holds its locks, so that nobody takes ids from them.
+    /// Frees the places of these sequences of `database`, or of the whole database, for good. The transaction that dropped
+    /// them has committed, or the one that made them has not; it still holds its locks, so nobody takes ids from them.
     pub fn free(&self, database: pg_sys::Oid, sequences: Option<&[pg_sys::Oid]>) {
         let dropped = |place: &&Place| {
             let held = place.key.load(Relaxed);
@@ -255,8 +255,8 @@ impl Places {
         });
     }
 
-    /// Worker only: calls `action` with the words, layout and order of every generator that a horizon covers, the server
-    /// generator first, while no place can change.
+    /// Worker only: calls `action` with the words, layout and order of every generator that the horizon covers, the server
+    /// generator first. No place can change meanwhile.
     pub fn for_each_clock(&self, mut action: impl FnMut(&Words, &Layout, Order)) {
         action(&self.server, &SERVER, settings::order());
         self.lock.shared(|| {
@@ -269,7 +269,7 @@ impl Places {
         });
     }
 
-    /// What the authority knows the generator with this number by.
+    /// The names by which the authority knows the generator with this number.
     pub fn generator_name(&self, number: u32) -> Named {
         match number.checked_sub(1).and_then(|index| self.all().get(index as usize)) {
             Some(place) => self.lock.shared(|| place.named()),
@@ -281,18 +281,18 @@ impl Places {
         }
     }
 
-    /// The number of a generator, by its place.
+    /// The number of the generator that has this place.
     pub fn generator_number(&self, place: &Place) -> u32 {
         let index = self.all().iter().position(|other| std::ptr::eq(other, place));
         index.map_or(0, |index| index as u32 + 1)
     }
 
-    /// Whether a generator was ever in use whose blocks are leased.
+    /// Whether a generator with leased blocks was ever in use.
     pub fn has_leased(&self) -> bool {
         self.leases.load(Relaxed)
     }
 
-    /// The generators whose blocks are leased.
+    /// The generators with leased blocks.
     pub fn leased(&self) -> Vec<Leased<'_>> {
         self.lock.shared(|| {
             let leased = |place: &Place| place.key.load(Acquire) != 0 && place.is_leased();
@@ -301,8 +301,7 @@ impl Places {
         })
     }
 
-    /// Member worker only: keeps a leased block as the next of the generator with this number, if it is still the one
-    /// that has `key`.
+    /// Member worker only: keeps a leased block as the next one of the generator with this number, if that still has `key`.
     pub fn keep_leased(&self, number: u32, key: u64, next: Next) {
         self.lock.exclusive(|| {
             let place = &self.all()[number as usize - 1];
@@ -317,12 +316,12 @@ impl Places {
         self.lock.exclusive(|| place.set_next(Some(next)));
     }
 
-    /// Says that the worker, which is to be woken, should make the kept blocks durable.
+    /// Asks for the kept blocks to be made durable; the worker is to be woken.
     pub fn want_flush(&self) {
         self.flush_wanted.store(true, Release);
     }
 
-    /// Takes what [`Places::keep_next`] kept.
+    /// Takes the block that [`Places::keep_next`] kept.
     pub fn take_next(&self, place: &Place) -> Option<Next> {
         self.lock.exclusive(|| {
             let next = place.next();
@@ -331,8 +330,8 @@ impl Places {
         })
     }
 
-    /// Begins to use a block of `file` that is durable, for `machine`: anew at its start if the counter was set back. False:
-    /// another server has the machine id.
+    /// Begins to use a durable block of `file`, for `machine`; if the counter was set back, anew from the block's start.
+    /// False: another server has the machine id.
     pub fn use_block(
         &self,
         place: &Place,
@@ -363,8 +362,8 @@ impl Places {
         })
     }
 
-    /// Worker only: makes kept blocks durable, and opens each that goes on where the block in use ends, so that nobody
-    /// has to wait for it. False if a synchronous standby does not have one yet.
+    /// Worker only: makes kept blocks durable, and opens those that continue the block in use, so that no caller has to wait.
+    /// False if a synchronous standby does not have one of them yet.
     pub fn flush_next(&self, flush: impl Fn(pg_sys::XLogRecPtr) -> bool) -> bool {
         if !self.flush_wanted.swap(false, AcqRel) {
             return true;
@@ -379,7 +378,7 @@ impl Places {
                 continue;
             }
             self.lock.exclusive(|| {
-                // Taken meanwhile, or of another generator: a record ends where no other does.
+                // Not one that was taken meanwhile, or of another generator: no two records end at the same place.
                 let layout = place.layout();
                 let goes_on = place.file.load(Relaxed) == next.file && place.words.limit(&layout) == next.first;
                 if place.next() == kept && goes_on {

@@ -1,5 +1,5 @@
-//! Whether ids can be given, and if not, why and since when: for a call that must wait, the log, `idgen_status()` and the
-//! doctor. Nothing here is on the way of a call that is served.
+//! Whether ids can be given, and if not, why and since when: for calls that must wait, the log, `idgen_status()` and the
+//! doctor. A call that is served at once does not come here.
 
 use super::Shared;
 use crate::{
@@ -15,11 +15,11 @@ use crate::{
 use pgrx::{PgSqlErrorCode, log, pg_sys};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A worker that has not looked at the clock for so long stands still: it does so twice a second.
+/// A worker that has not looked at the clock for this long stands still: it looks twice a second.
 const STANDS_STILL: Micros = 5 * SECOND;
 
-/// The machine id to put into ids whose largest is `max`, and the time at which it is no longer this server's. A
-/// layout without machine bits takes any, and needs none.
+/// The machine id to put into ids, and the time when it is no longer this server's; `max` is the layout's largest machine id.
+/// A layout without machine bits (0) needs none.
 pub fn machine(shared: &Shared, max: u64) -> Result<(u64, Micros), Error> {
     machine_of(shared.grant.held(), max)
 }
@@ -36,7 +36,7 @@ pub fn machine_of(grant: Option<Grant>, max: u64) -> Result<(u64, Micros), Error
     Ok((grant.machine, grant.until))
 }
 
-/// The machine id of the setting, to put into ids whose largest is `max`: a counter takes no other.
+/// The machine id of the setting, for a layout whose largest is `max`: a counter takes no granted one.
 pub fn own_machine(max: u64) -> Result<u64, Error> {
     match settings::MACHINE_ID.get() {
         _ if max == 0 => Ok(0),
@@ -47,7 +47,7 @@ pub fn own_machine(max: u64) -> Result<u64, Error> {
     }
 }
 
-/// Fails where waiting for `first` would be in vain. What comes back is what is waited for if it is not the horizon.
+/// An error if it is useless to wait for `first`. Else the reason for the wait, if that is not the horizon.
 pub fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first: u64) -> Result<Option<Error>, Error> {
     check_not_in_recovery()?;
     if layout.max_machine() != 0
@@ -74,7 +74,7 @@ pub fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first:
     }
 }
 
-/// Whether the worker ended since there is no place for the horizon.
+/// Whether the worker ended because there is no place for the horizon.
 fn has_no_origin(shared: &Shared) -> bool {
     shared.horizon.fault.load(Relaxed) == PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED as i32
 }
@@ -89,7 +89,7 @@ fn message(error: Error) -> String {
     error.told().message
 }
 
-/// Has an error on the way to an id be counted.
+/// Counts an error that a call for an id ends with.
 pub fn noted<T>(shared: &Shared, result: Result<T, Error>) -> Result<T, Error> {
     if let Err(error) = &result {
         let state = &shared.state;
@@ -118,7 +118,7 @@ fn in_the_way(shared: &Shared, waits_for_standby: bool) -> Option<String> {
     let first = SERVER.stamp_at(now).max(shared.places.server.last() + 1);
     match check_can_be_served(shared, &SERVER, now, first) {
         Err(error) | Ok(Some(error)) => Some(message(error)),
-        // A horizon that was not moved because nobody needed it is in nobody's way.
+        // A horizon that nobody needed, and that was not moved, does not count.
         Ok(None) if waits_for_standby && shared.horizon.durable() <= now => {
             Some("the synchronous standby has not acknowledged the horizon".into())
         }
@@ -126,7 +126,7 @@ fn in_the_way(shared: &Shared, waits_for_standby: bool) -> Option<String> {
     }
 }
 
-/// Worker only: says in its title whether ids are given, and in the log when they begin, stop and go on.
+/// Worker only: shows in the process title whether ids are given, and logs when they begin, stop and go on.
 pub fn report(shared: &Shared, waits_for_standby: bool) {
     let state = &shared.state;
     if shared.horizon.started() == 0 && !waits_for_standby {

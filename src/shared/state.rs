@@ -1,4 +1,4 @@
-//! Whether ids are given, as the worker saw it last, and what was refused.
+//! Whether ids are given, as the worker last saw it, and how many calls were refused.
 
 use super::text::Text;
 use crate::{
@@ -10,15 +10,15 @@ use std::sync::atomic::{AtomicI32, AtomicI64, Ordering::Relaxed};
 
 pub struct State {
     lock: Lock,
-    /// Counted by callers: how many were refused, with which SQLSTATE last, and when by the wall clock.
+    /// Counted by callers: how many calls were refused, the last SQLSTATE, and when by the wall clock.
     pub refusals: AtomicI64,
     pub last_refusal: AtomicI32,
     pub last_refused: AtomicI64,
     /// Added up by callers: how long they slept for loans.
     pub slept: AtomicI64,
-    /// Since when by the wall clock what a restart goes on with could not be kept, 0: it is kept.
+    /// Since when, by the wall clock, the state for a restart could not be written to disk; 0: it can.
     not_kept: AtomicI64,
-    /// Written by the worker: since when by the wall clock no ids are given, 0: they are; and why, under idgen's lock.
+    /// Written by the worker: since when, by the wall clock, no ids are given (0: they are); and why, under idgen's lock.
     stopped: AtomicI64,
     why: Text<200>,
     /// Whether ids were ever given in this life of the shared memory.
@@ -60,17 +60,17 @@ impl State {
         self.begun.load(Relaxed) != 0
     }
 
-    /// Worker only: ids are given. Whether that is so for the first time.
+    /// Worker only: ids are given. True: for the first time.
     pub fn begin(&self) -> bool {
         self.begun.swap(1, Relaxed) == 0
     }
 
-    /// Since when what a restart goes on with could not be written, by the wall clock.
+    /// Since when, by the wall clock, the state for a restart could not be written to disk.
     pub fn not_kept(&self) -> Option<Micros> {
         Some(self.not_kept.load(Relaxed)).filter(|at| *at != 0)
     }
 
-    /// Notes whether the file could be written, and logs it once if not.
+    /// Notes whether `file` could be written, and logs a failure once.
     pub fn note_kept(&self, error: Option<&std::io::Error>, file: &str) {
         match error {
             None => self.not_kept.store(0, Relaxed),

@@ -8,7 +8,7 @@ use crate::{
 };
 use pgrx::pg_sys;
 
-/// How long a change waits for the synchronous standby. Shorter than a member's patience.
+/// How long the book and leased blocks wait for the synchronous standby: shorter than a member's patience.
 pub const PATIENCE: Micros = SECOND;
 
 /// Asks the running worker for a repair and waits until it is done and durable.
@@ -16,7 +16,7 @@ pub fn repair(shared: &Shared, repair: Repair) -> Result<(), Error> {
     wait_until_done(shared, || shared.horizon.ask(repair))
 }
 
-/// Waits until what `ask` asks for is done. What has not begun by the end of the wait is withdrawn.
+/// Waits until what `ask` asks for is done. If the wait ends before it has begun, it is withdrawn.
 pub fn wait_until_done<'a>(shared: &Shared, ask: impl Fn() -> Option<Asking<'a>>) -> Result<(), Error> {
     let mut asking = None;
     let done = wait_for_move(shared, || {
@@ -28,8 +28,8 @@ pub fn wait_until_done<'a>(shared: &Shared, ask: impl Fn() -> Option<Asking<'a>>
     done.map_err(|_| Error::RepairTimeout { has_begun: asking.is_some_and(|asking| !asking.withdraw()) })
 }
 
-/// Calls `attempt` until it gives a result or fails, and between two attempts waits for the worker, at most
-/// `idgen.wait_timeout` in all: what `attempt` itself sleeps does not count. No lock is held; cancel and terminate end
+/// Calls `attempt` until it gives a result or fails, and waits for the worker between two attempts, at most
+/// `idgen.wait_timeout` in all: time that `attempt` itself sleeps does not count. No lock is held; cancel and terminate end
 /// it at once.
 pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
     let mut left = settings::wait_timeout();
