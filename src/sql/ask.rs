@@ -1,5 +1,5 @@
-//! Asks another server once, from a session: who it is and how it is configured, for the doctor. It waits with its latch, so
-//! that a server that never answers delays it by seconds and keeps nobody from cancelling it.
+//! Asks another server once, from a session, for the doctor: who it is and how it is configured. The session waits with its
+//! latch, so a server that never answers delays it by seconds, and it can be cancelled meanwhile.
 
 use crate::{
     mechanism::{Micros, SECOND},
@@ -17,7 +17,7 @@ use std::ffi::{CStr, CString};
 /// How long one host may take to connect and to answer.
 const PATIENCE: Micros = 3 * SECOND;
 
-/// All names are found in pg_catalog, whatever stands in the schemas there.
+/// All names are found in pg_catalog, whatever schemas there are.
 const QUESTION: &CStr = c"SELECT (SELECT pg_catalog.jsonb_object_agg(name, setting) FROM pg_catalog.pg_settings
         WHERE name OPERATOR(pg_catalog.=) ANY ('{idgen.machine_id, idgen.max_generators, max_worker_processes,
             max_replication_slots, max_active_replication_origins}'::pg_catalog.text[])),
@@ -34,7 +34,7 @@ const QUESTION: &CStr = c"SELECT (SELECT pg_catalog.jsonb_object_agg(name, setti
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_seclabel l WHERE l.provider OPERATOR(pg_catalog.=) 'idgen'
                 AND l.objoid OPERATOR(pg_catalog.=) s.oid AND l.classoid OPERATOR(pg_catalog.=) d.refclassid))";
 
-/// What the server says that `connection` leads to: one row, or `error` says why there is none.
+/// What the server at `connection` says: one row; if there is none, `error` says why.
 #[pg_extern]
 #[allow(clippy::type_complexity)]
 fn idgen_ask_server(

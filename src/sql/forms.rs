@@ -57,9 +57,9 @@ fn checked(id: i64) -> u64 {
     u64::try_from(id).map_err(|_| Error::NegativeId).or_raise()
 }
 
-/// Works with the key in the file of the setting; it is read again after a reload.
+/// Works with the key in the file that the setting names; the file is read again after a reload.
 fn with_key<T>(work: impl FnOnce(&Opaque) -> T) -> Result<T, Error> {
-    /// The file, when the settings were loaded, and the key.
+    /// The file, the time when the settings were loaded, and the key.
     type Ready = (CString, pg_sys::TimestampTz, Opaque);
     thread_local! {
         static READY: RefCell<Option<Ready>> = const { RefCell::new(None) };
@@ -76,8 +76,8 @@ fn with_key<T>(work: impl FnOnce(&Opaque) -> T) -> Result<T, Error> {
     })
 }
 
-/// The key in `file`, as ssl_key_file is read: nobody else may read it. A line feed at its end is not of it. An error is a
-/// clause, which does not tell the file.
+/// The key in `file`, under the rules of ssl_key_file: nobody else may read it. A line feed at its end is not part of it. An
+/// error is a clause that does not name the file.
 fn read_key(file: &CStr) -> Result<Opaque, String> {
     let path = Path::new(OsStr::from_bytes(file.to_bytes()));
     let about = std::fs::metadata(path).map_err(|error| format!("it cannot be looked at: {error}"))?;

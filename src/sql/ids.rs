@@ -13,8 +13,8 @@ use crate::{
 };
 use pgrx::{pg_sys, prelude::*};
 
-/// Defines what SQL calls in the usual case without pgrx's guard, which costs more than the function: the quick part
-/// takes the arguments and gives a result or none, and raises nothing; without a result the guarded part is called.
+/// Defines a function without pgrx's guard, which costs more than the usual call. The quick part takes the arguments, gives a
+/// result or none, and raises nothing; without a result the guarded part is called.
 macro_rules! quick_function {
     ($name:ident, $info:ident, $quick:expr, $guarded:expr) => {
         #[unsafe(no_mangle)]
@@ -49,7 +49,7 @@ impl Arguments {
     /// The first argument.
     #[inline(always)]
     fn first(self) -> pg_sys::Datum {
-        // SAFETY: PostgreSQL hands in a valid call; sql/ declares every function that asks with at least one argument.
+        // SAFETY: PostgreSQL hands in a valid call; sql/ declares every function that calls this with at least one argument.
         unsafe { (*(*self.0).args.as_ptr()).value }
     }
 
@@ -151,7 +151,7 @@ fn idgen_max_id_of(at: TimestampWithTimeZone, generator: pg_sys::Oid) -> i64 {
     timed_layout_of(generator).max_id_at(from_timestamptz(at))
 }
 
-/// The definition of a generator in parts, for the view idgen_generators.
+/// The definition of a generator in parts, for `idgen_generators()`.
 #[pg_extern]
 #[allow(clippy::type_complexity)]
 fn idgen_definition(
@@ -171,7 +171,7 @@ fn idgen_definition(
     describe(label::definition(generator).or_raise())
 }
 
-/// The same of a definition as text.
+/// The parts of a definition that is given as text.
 #[pg_extern]
 #[allow(clippy::type_complexity)]
 fn idgen_describe(
@@ -218,7 +218,7 @@ fn describe(definition: Definition) -> TableIterator<'static, Parts> {
     ))
 }
 
-/// How many values of a counter were taken from its sequence; null if it is none, or who asks may not know.
+/// How many values of a counter were taken from its sequence; null if it is no counter, or the caller may not know.
 #[pg_extern]
 fn idgen_count(generator: pg_sys::Oid) -> Option<i64> {
     sequence::count(generator, || label::definition(generator).is_ok_and(|definition| definition.layout.is_counter()))

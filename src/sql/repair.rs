@@ -1,4 +1,4 @@
-//! What SQL can do to this server: repairs by superusers, and what its peers ask.
+//! What SQL can do to this server: repairs by superusers, and the questions of its peers.
 
 use super::{checked, from_timestamptz};
 use crate::{
@@ -21,7 +21,7 @@ fn idgen_raise_horizon(at: TimestampWithTimeZone) {
     waiting::repair(primary(), Repair::RaiseHorizon(from_timestamptz(at))).or_raise();
 }
 
-/// What a peer asks.
+/// The answer to a peer's question.
 #[pg_extern]
 fn idgen_gossip(cluster: &[u8], message: &[u8]) -> Option<String> {
     let shared = primary();
@@ -57,7 +57,7 @@ fn idgen_release_machine() {
     if settings::MACHINE_ID.get() >= 0 || settings::authority().is_none() {
         Error::NotGranted.raise();
     }
-    /// Who goes before it is given back calls it off.
+    /// A session that goes before the machine id is given back calls that off.
     struct Wanted<'a>(&'a Shared);
     impl Drop for Wanted<'_> {
         fn drop(&mut self) {

@@ -49,7 +49,7 @@ fn idgen_status() -> TableIterator<
     let gives = running && !serving::is_remote(settings::order());
     let last = machine.map(|id| SERVER.id(shared.places.server.last(), id as u64)).filter(|_| gives);
     let at = |at: Micros| Some(at).filter(|at| *at != 0).map(|at| to_timestamptz(SERVER, at));
-    // What was raised is ahead too, whatever the clock is.
+    // Stamps that a repair raised are ahead too, whatever the clock is.
     let ahead = clock.at(now.boot).max(SERVER.tick_start(shared.places.server.last())) - now.wall;
     let refusal = Some(state.last_refusal.load(Relaxed)).filter(|code| *code != 0);
     TableIterator::once((
@@ -84,7 +84,7 @@ fn seconds(time: Micros) -> f64 {
     time as f64 / SECOND as f64
 }
 
-/// As text: five digits and letters.
+/// The SQLSTATE as text: five digits and letters.
 fn sqlstate(code: i32) -> String {
     (0..5).map(|place| ((code >> (6 * place) & 0x3f) as u8 + b'0') as char).collect()
 }
