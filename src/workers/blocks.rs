@@ -1,5 +1,5 @@
-//! Blocks on a member: counters of order `block` get their values from the authority, ahead of need. The member worker
-//! leases, and leaves each block where a counter keeps its next one; callers go from block to block by themselves.
+//! Blocks on a member: counters of order `block` get their values from the authority, ahead of need. The member worker leases
+//! each block and leaves it where a counter keeps its next one; callers go from block to block by themselves.
 
 use crate::{
     mechanism::Micros,
@@ -9,20 +9,20 @@ use crate::{
 };
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-/// How long a generator that was refused is not asked for again.
+/// How long a generator is not asked for after the authority refused it.
 const PAUSE: Micros = 1_000_000;
 
-/// The same for one that was set back at the authority.
+/// The same for a generator that was set back at the authority.
 const LONG_PAUSE: Micros = 10_000_000;
 
-/// A question for a block of the generator with this number, which has this key.
+/// A question for a block of the generator that has this number and this key.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Ask {
     pub generator: u32,
     key: u64,
 }
 
-/// What is known of one generator.
+/// The state of one generator's lease.
 struct Lease {
     key: u64,
     blocks: Blocks,
@@ -40,7 +40,7 @@ fn sizes() -> RangeInclusive<u64> {
 }
 
 impl Leases {
-    /// Looks which generators there are, and whose next block is used up.
+    /// Looks which generators there are, and which of them have used up their next block.
     pub fn collect(&mut self, shared: &Shared, now: Micros) {
         if !shared.places.has_leased() {
             return;
@@ -83,7 +83,7 @@ impl Leases {
         self.0.get_mut(&ask.generator).filter(|lease| lease.key == ask.key)
     }
 
-    /// Values `first .. limit` are this server's for good. False: it had some of them before, and takes none.
+    /// Values `first .. limit` are this server's for good. False: it had some of them before, and takes none of them.
     pub fn answered(&mut self, shared: &Shared, ask: Ask, first: u64, limit: u64, now: Micros) -> bool {
         let Some(lease) = self.of(ask) else { return true };
         lease.asked = false;
@@ -92,7 +92,7 @@ impl Leases {
             shared.places.keep_leased(ask.generator, ask.key, Next { first, limit, record: 0, file: 0 });
             shared.horizon.wake_waiting();
         } else {
-            // Each question uses values up.
+            // Each question uses up values at the authority.
             lease.not_before = now + LONG_PAUSE;
         }
         is_new
@@ -104,7 +104,7 @@ impl Leases {
         }
     }
 
-    /// The connection is gone: what was asked is asked again. What was leased without anyone hearing of it is a gap.
+    /// The connection is gone: open questions are asked again. Blocks whose answers were lost are a gap.
     pub fn lost(&mut self) {
         self.0.values_mut().for_each(|lease| lease.asked = false);
     }

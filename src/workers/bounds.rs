@@ -1,4 +1,4 @@
-//! The bounds of the generators: what opens and closes them. The horizon's worker only, but for [`follow_grant`].
+//! Opens and closes the bounds of the generators. For the horizon's worker only, except [`follow_grant`].
 
 use crate::{
     mechanism::{Micros, definition::Order},
@@ -16,27 +16,27 @@ pub fn open(shared: &Shared, horizon: Micros) {
         let limit = match order {
             // Another server may have this machine id.
             _ if waits && layout.max_machine() != 0 => return,
-            // All of its ids come from the authority.
+            // All ids of this generator come from the authority.
             Order::Strict if !settings::is_authority() => return,
             Order::Strict => horizon.min(shared.horizon.lease().until),
             _ => horizon,
         };
-        // Without a machine id that fits it stays closed, and its callers are told why.
+        // Without a machine id that fits, the generator stays closed, and its callers are told why.
         if let Ok((machine, until)) = serving::machine_of(grant, layout.max_machine()) {
             words.open(layout, layout.stamp_at(limit.min(until)), machine);
         }
     });
 }
 
-/// Member worker only: publishes what the bounds are to follow.
+/// Member worker only: publishes the grant that the bounds are to follow.
 pub fn follow_grant(shared: &Shared, grant: Option<Grant>) {
     shared.grant.set(grant);
-    // What is durable already may permit more now.
+    // The horizon that is durable already may permit more now.
     shared.horizon.want_horizon(1);
 }
 
-/// If another grant is held than the bounds are open for, closes them, leaves every tick that
-/// was begun, and goes on at or after where the new one begins. The bounds are left closed.
+/// If the bounds are open for another grant than the one that is held: closes them, leaves every tick that was begun, and
+/// goes on at or after the start of the held grant. The bounds are left closed.
 pub fn apply_grant(shared: &Shared) {
     let grant = shared.grant.held();
     let epoch = grant.map_or(0, |grant| grant.epoch);
@@ -51,7 +51,7 @@ pub fn apply_grant(shared: &Shared) {
     });
     let from = grant.map_or(0, |grant| grant.from);
     shared.places.raise_floors(from, clock::boot());
-    // Later than any raise before: streams of backends see that, and leave their ticks by themselves.
+    // Later than any raise before: backends see that, and leave the ticks of their own streams by themselves.
     shared.places.raise_all(from.max(shared.places.attach_at() + 1));
     shared.grant.set_applied(epoch);
 }
@@ -68,8 +68,8 @@ pub fn check_peers(shared: &Shared) -> bool {
     !refused
 }
 
-/// These standbys, 0: none, must have what permits something from now on. What was permitted before is
-/// not known to be on others: it is closed, and opened again by a move that they acknowledge.
+/// From now on `standbys` (0: none) must have a record before it permits anything. The ids permitted so far are not known to
+/// be covered there: the bounds are closed, and opened again by a move that the standbys acknowledge.
 pub fn follow_standbys(shared: &Shared, standbys: u64) {
     if shared.horizon.set_standbys(standbys) {
         shared.places.close(|_| true);

@@ -1,10 +1,10 @@
-//! idgen's gossip worker: asks a few peers each `idgen.gossip_interval` and hears what they ask. What follows from it is
-//! decided in `protocol::gossip`; here is only what sends, hears, raises and publishes.
+//! idgen's gossip worker: asks a few peers each `idgen.gossip_interval` and hears their questions. The decisions are in
+//! `protocol::gossip`; here messages are sent and heard, stamps raised, and the state published.
 //!
-//! A peer's question comes into a session. It is put into the inbox for the worker, and answered at once with what the
-//! worker published last, brought up to date.
+//! A peer's question comes into a session. The session puts it into the worker's inbox, and answers at once with the worker's
+//! last message, brought up to date.
 //!
-//! It runs while `idgen.peers` is set, and is launched by the worker of the horizon.
+//! The worker runs while `idgen.peers` is set; the horizon's worker launches it.
 
 use super::kept;
 use crate::{
@@ -34,7 +34,7 @@ use std::{
 const PATIENCE: Micros = SECOND;
 /// How long a peer that could not be reached is left alone.
 const PAUSE: Micros = SECOND;
-/// Launches the worker, if it is not there.
+/// Launches the worker, if it does not run.
 pub fn launch(shared: &Shared) {
     shared.gossip.process.launch("idgen gossip", "idgen_gossip_main");
 }
@@ -76,7 +76,7 @@ impl Peer {
         }
     }
 
-    /// Goes on connecting, and asks `question` if it is connected and nothing is open.
+    /// Goes on connecting, and asks `question` if the peer is connected and no question is open.
     fn work(&mut self, question: Option<&Message>, now: Micros) -> Result<Option<Message>, String> {
         let Ok(hosts) = &mut self.hosts else { return Ok(None) };
         let Some(connection) = &mut self.connection else {
@@ -109,7 +109,7 @@ impl Peer {
             }
             self.error = None;
             if heard.is_none() {
-                // It has nothing to say yet.
+                // The peer has nothing to say yet.
                 self.asked = None;
             }
         }
@@ -138,8 +138,8 @@ impl Peer {
     }
 }
 
-/// The claim of this server, if it has a machine id: the one that it kept, if that is still so, or a new one to keep. Each
-/// life of the shared memory claims as another, so that two that run from one disk meet.
+/// The claim of this server, if it has a machine id: the kept one, if it is still true, or a new one to be kept. Each life of
+/// the shared memory claims under another nonce, so that two lives from one disk find each other.
 fn claim(shared: &Shared, keep_at: &mut Micros) -> Option<Claim> {
     let place = kept::place();
     let (machine, epoch) = match u64::try_from(settings::MACHINE_ID.get()) {
@@ -152,13 +152,13 @@ fn claim(shared: &Shared, keep_at: &mut Micros) -> Option<Claim> {
         Claim { machine, by: place, epoch, taken_over: 0, since: clock::both().wall }
     });
     let life = &shared.gossip.life;
-    // Of two lives the later has the higher number, but for those that live at once.
+    // The later of two lives has the higher number, unless both run at once.
     let drawn = ((clock::both().wall as u64) << 12) | (random::number() & 0xfff);
     _ = life.compare_exchange(0, drawn, Relaxed, Relaxed);
     Some(Claim { epoch, by: Incarnation { nonce: life.load(Relaxed), ..place }, ..claim })
 }
 
-/// Keeps the claim, and says when it is to be kept again.
+/// Keeps the claim on disk, and returns when to try again.
 fn keep(claim: &Claim) -> Micros {
     let kept = kept::keep_claim(&Claim { by: kept::place(), ..*claim });
     if kept { Micros::MAX } else { clock::boot() + kept::KEEP_AGAIN }
@@ -168,12 +168,12 @@ fn gossip_settings() -> gossip::Settings {
     gossip::Settings { interval: settings::gossip_interval(), max_clock_offset: settings::max_clock_offset() }
 }
 
-/// Works until there are no peers any more, with 0, or the process is told to end, with 1.
+/// Works until there are no peers any more (0), or until the process is told to end (1).
 fn run(shared: &'static Shared) -> i32 {
     let mut peers: Vec<Peer> = Vec::new();
     let mut gossip: Option<Gossip> = None;
     let mut round_at = clock::boot();
-    // When the claim is to be kept, also again after that could not be done.
+    // When the claim is to be kept next, because it is new or could not be kept before.
     let mut keep_at = Micros::MAX;
     let mut waiter = Waiter::new(Wait::Work);
     shared.gossip.take_over.put_back();
@@ -200,7 +200,7 @@ fn run(shared: &'static Shared) -> i32 {
             }
             let known: Vec<_> = peers.iter().map(|peer| peer.is.map(|claim| claim.by)).collect();
             chosen = gossip.round(&known, now as u64, now);
-            // Rounds that were missed are not made up for.
+            // Missed rounds are not made up for.
             round_at = now + gossip.settings.interval;
         }
         if let Some(gossip) = &mut gossip {
@@ -215,7 +215,7 @@ fn run(shared: &'static Shared) -> i32 {
             peers.iter().find(|peer| peer.connection.as_ref().is_some_and(|connection| !connection.is_established()))
         });
         let open = open.and_then(|peer| Some((peer.connection.as_ref()?, peer.progress)));
-        // Others may be open as well.
+        // Other connections may be open as well, and only one is watched.
         let timeout = if open.is_some() { timeout.min(5_000) } else { timeout };
         if !waiter.wait(open, timeout) {
             return 1;
@@ -223,7 +223,7 @@ fn run(shared: &'static Shared) -> i32 {
     }
 }
 
-/// Asks those that were chosen, and hears whatever has come.
+/// Asks the chosen peers, and hears all messages that have come.
 fn talk(shared: &Shared, gossip: &mut Gossip, peers: &mut [Peer], chosen: &[usize], now: Micros) {
     for (number, peer) in peers.iter_mut().enumerate() {
         let machine = peer.is.map(|claim| claim.machine);
@@ -254,7 +254,7 @@ fn hear(shared: &Shared, gossip: &mut Gossip, message: &Message, asked: Option<M
     }
 }
 
-/// Publishes what follows from all that was heard.
+/// Publishes what follows from the messages heard so far.
 fn decide(shared: &Shared, gossip: &mut Gossip, peers: &[Peer], new_round: bool, keep_at: &mut Micros) {
     let words = &shared.gossip;
     if words.take_over.take() {
@@ -292,7 +292,7 @@ fn decide(shared: &Shared, gossip: &mut Gossip, peers: &[Peer], new_round: bool,
     }
 }
 
-/// The one that goes on says so too.
+/// The server that goes on logs the dispute too.
 fn warn_once(rival: &Claim) {
     static WARNED: AtomicU64 = AtomicU64::new(0);
     if WARNED.swap(rival.by.nonce, Relaxed) != rival.by.nonce {

@@ -1,5 +1,5 @@
-//! The machine id that an authority grants to this server: when it is asked for, kept on disk, followed by the bounds and given
-//! back. What a question and an answer mean is decided in `protocol/grants.rs`; [`super::link`] sends and hears them.
+//! The machine id that an authority grants to this server: when it is asked for, kept on disk, followed by the bounds and
+//! given back. `protocol/grants.rs` decides what questions and answers mean; [`super::link`] sends and hears them.
 
 use super::{bounds, kept, said::Said};
 use crate::{
@@ -16,16 +16,16 @@ pub struct Held {
     /// Whether a question is open, and when the next may be asked.
     is_asked: bool,
     ask_at: Micros,
-    /// When what is held is to be kept again, as it could not be.
+    /// When to keep the state again, after that failed.
     keep_at: Micros,
-    /// Whether the bounds no longer follow what is held, for it to be given back.
+    /// Whether the bounds no longer follow the held grant, because it is to be given back.
     is_withdrawn: bool,
-    /// Whether the authority was asked on this connection if it knows the grant: it may be another one.
+    /// Whether this connection was asked if it knows the grant: it may lead to another authority than before.
     is_known: bool,
 }
 
 impl Held {
-    /// Goes on with what this server kept.
+    /// Goes on from the state that this server kept.
     pub fn start(shared: &'static Shared) -> Self {
         let member = Member::start(kept::incarnation(), kept::kept());
         if settings::MACHINE_ID.get() < 0 {
@@ -46,7 +46,7 @@ impl Held {
     fn release(&mut self, said: &Said) {
         let wanted = self.shared.member.release.load(SeqCst);
         if self.is_withdrawn != wanted && self.member.held.is_some() {
-            // Called off before it was given back, the bounds may follow it again.
+            // If this is called off before the grant is given back, the bounds may follow it again.
             bounds::follow_grant(self.shared, self.member.held.filter(|_| !wanted));
         }
         self.is_withdrawn = wanted;
@@ -57,14 +57,14 @@ impl Held {
             let now = clock::boot();
             if self.shared.grant.applied() == 0 && now >= self.ask_at {
                 let mut released = self.member.clone();
-                // Ids were permitted up to the horizon; streams of backends may have gone so far.
+                // Ids were permitted up to the horizon, and streams of backends may have gone so far.
                 released.release(self.shared.horizon.durable());
-                // A restart that went on with it would meet the next holder.
+                // A restart that still had the grant would give out ids beside its next holder.
                 if kept::keep(&released) {
                     self.member = released;
                 } else {
                     self.ask_at = now + SECOND;
-                    // Also if it is called off: what is held is to be kept then.
+                    // Also if this is called off: then the grant that is held must be kept.
                     self.keep_at = now + kept::KEEP_AGAIN;
                     said.complain("the machine id is kept while idgen_grant in the data directory cannot be written");
                 }
@@ -75,7 +75,7 @@ impl Held {
         }
     }
 
-    /// The question that is due now, which is open from then on.
+    /// The question that is due now; from then on it is open.
     pub fn next(&mut self, now: Micros) -> Option<Question> {
         let ask = self.due(now)?;
         (self.is_asked, self.is_known) = (true, true);
@@ -83,7 +83,7 @@ impl Held {
     }
 
     fn due(&self, now: Micros) -> Option<Ask> {
-        // The effective clock is known when the horizon has been moved once.
+        // The effective clock is known once the horizon has moved.
         let may_ask = settings::MACHINE_ID.get() < 0
             && !self.is_asked
             && now >= self.ask_at
@@ -121,7 +121,7 @@ impl Held {
         (self.is_asked, self.is_known) = (false, false);
     }
 
-    /// Keeps what is held now; if that cannot be done, again after a while.
+    /// Keeps the state on disk; if that fails, it is tried again after a while.
     fn keep(&mut self) {
         self.keep_at = if kept::keep(&self.member) { Micros::MAX } else { clock::boot() + kept::KEEP_AGAIN };
     }

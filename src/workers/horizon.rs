@@ -1,8 +1,8 @@
 //! The background worker: the one process that moves the horizon and the clock, and the only one that opens bounds.
 //!
-//! It starts when recovery has finished, so that after a start, a crash restart and a promotion alike it decides when
-//! ids may be given, and on a standby nobody does. If it is terminated it comes back after a second; callers live on
-//! the horizon they have, and then wait.
+//! It starts when recovery has finished. So after a start, a crash restart and a promotion alike it decides when ids may be
+//! given, and on a standby nobody does. If it is terminated it comes back after a second; until then callers live on the
+//! horizon that there is, and then wait.
 
 use super::{bounds, gossip, member};
 use crate::{
@@ -28,11 +28,11 @@ use pgrx::{
 };
 use std::{sync::atomic::Ordering, time::Duration};
 
-/// How long it sleeps between two looks at what the standbys have, at first and at last.
+/// How long the worker sleeps between two looks at the standbys' progress: at first, and at most.
 const STANDBY_LOOK: Micros = SECOND / 1000;
 const LONGEST_STANDBY_LOOK: Micros = SECOND / 20;
 
-/// How often it follows the clock while there is nothing to do. That writes nothing.
+/// How often the worker follows the clock while there is nothing else to do. This writes nothing.
 const LOOK: Micros = SECOND / 2;
 
 /// How often a worker that is missing is launched.
@@ -110,7 +110,7 @@ fn run(shared: &'static Shared) {
         });
         let wanted = shared.horizon.take_wanted();
         if wanted != 0 && shared.horizon.started() != 0 {
-            // A generator that was used for the first time may only need what is durable already.
+            // A generator that is used for the first time may only need the horizon that is durable already.
             bounds::open(shared, shared.horizon.durable());
         }
         let active = given(shared) != seen || shared.horizon.own_streams_active.swap(false, Ordering::Relaxed);
@@ -126,7 +126,7 @@ fn run(shared: &'static Shared) {
         } else if clock::boot() - shared.horizon.clock().seen >= LOOK {
             follow(shared);
         }
-        // Also when there was nothing to do: who came between may wait for what has been done already.
+        // Also if there was nothing to do: a caller that came in between may wait for something that is done already.
         shared.horizon.wake_waiting();
         serving::report(shared, false);
 
@@ -136,7 +136,7 @@ fn run(shared: &'static Shared) {
         if active {
             demand.used(used, settings::keep_ready());
         }
-        // What was raised is nobody's use. A caller that waited takes its id only now, and is one.
+        // Raised stamps do not count as use. A caller that waited takes its id only now, and that counts.
         if active || must && !waited_for {
             seen = given(shared);
         }
@@ -153,8 +153,8 @@ fn run(shared: &'static Shared) {
     }
 }
 
-/// How long the worker sleeps if nobody wakes it, when ids were given out last at `used`: while they are, or are expected to be, it
-/// looks often enough that nobody has to wait; else it only follows the clock.
+/// How long the worker sleeps if nobody wakes it, when ids were last given out at `used`. While they are given out, or
+/// expected to be, it looks often enough that no caller has to wait; else it only follows the clock.
 fn next_look(shared: &Shared, used: Micros, demand: &Demand, lease: &Renewal) -> Micros {
     let boot = clock::boot();
     let mut look = LOOK;
@@ -164,7 +164,7 @@ fn next_look(shared: &Shared, used: Micros, demand: &Demand, lease: &Renewal) ->
     if let Renewal::At(at) = lease {
         look = look.min(at - boot);
     }
-    // Who waits for the first round of gossip is not told when it took too long.
+    // Callers that wait for the first round of gossip are not woken when it takes too long.
     if let Some(at) = shared.gossip.first_round(&shared.horizon.lease()) {
         look = look.min(at - boot);
     }
@@ -175,12 +175,12 @@ fn next_look(shared: &Shared, used: Micros, demand: &Demand, lease: &Renewal) ->
 #[derive(PartialEq)]
 enum Renewal {
     Never,
-    /// When the boot-time clock shows this.
+    /// At this time on the boot-time clock.
     At(Micros),
     Now,
 }
 
-/// When to renew it, if strict ids are given here and somebody takes some.
+/// When to renew the lease, if this server serves strict ids and somebody takes some.
 fn renewal(shared: &Shared, active: bool) -> Renewal {
     let mut strict = false;
     shared.places.for_each_clock(|_, _, order| strict |= order == Order::Strict);
@@ -197,19 +197,19 @@ fn renewal(shared: &Shared, active: bool) -> Renewal {
     if due <= boot { Renewal::Now } else { Renewal::At(due) }
 }
 
-/// A number that is another one when ids were given out.
+/// A number that changes when ids are given out.
 fn given(shared: &Shared) -> u64 {
     let mut sum = 0u64;
     shared.places.for_each_clock(|words, _, _| sum = sum.wrapping_add(words.last()));
     sum
 }
 
-/// Where the horizon stands, when someone wants it at `wanted`.
+/// Where the horizon stands, and that it is wanted at `wanted`.
 fn position(shared: &Shared, wanted: Micros) -> Position {
     let boot = clock::boot();
     let mut reach = wanted;
     shared.places.for_each_clock(|words, layout, _| {
-        // One that never gave an id reaches nowhere, even if its epoch is in the future.
+        // A generator that never gave an id reaches nowhere, even if its epoch is in the future.
         let last = words.last();
         if last != 0 {
             reach = reach.max(layout.tick_end(last + 1));
@@ -224,17 +224,17 @@ fn position(shared: &Shared, wanted: Micros) -> Position {
     }
 }
 
-/// What the steps of the horizon are done with: this server.
+/// This server, as the steps of the horizon act on it.
 struct Host {
     shared: &'static Shared,
-    /// Where the horizon is wanted at least.
+    /// The least horizon that is wanted.
     wanted: Micros,
     /// The effective clock when the move began.
     began: Micros,
 }
 
 impl Host {
-    /// Goes through the steps from `step` on. False if the process is told to end meanwhile.
+    /// Goes through the steps from `step` on. False: the process is told to end meanwhile.
     fn go(mut self, mut step: Step<pg_sys::XLogRecPtr>) -> bool {
         let mut since = clock::boot();
         while step != Step::Done {
@@ -243,7 +243,7 @@ impl Host {
                 faults::point(moment_after(&step));
                 since = clock::boot();
             } else {
-                // A standby that is away is looked for seldom.
+                // The longer a standby is away, the more seldom the worker looks for it.
                 let waited = clock::boot() - since;
                 if waited > LOOK {
                     serving::report(self.shared, true);
@@ -261,7 +261,7 @@ impl Host {
     }
 }
 
-/// What a test calls the moment after a step.
+/// The name of the moment after a step, for tests.
 const fn moment_after(step: &Step<pg_sys::XLogRecPtr>) -> &'static str {
     match step {
         Step::Start => "start:read",
@@ -312,7 +312,7 @@ impl Server for Host {
     }
 
     fn write_register(&mut self, to: Micros) -> pg_sys::XLogRecPtr {
-        // The error ends this process, as it must; what the callers need to know of it is left behind.
+        // The error must end this process; the SQLSTATE is left behind for the callers.
         let fault = &self.shared.horizon.fault;
         PgTryBuilder::new(|| register::write(to))
             .catch_others(|cause| {
@@ -347,7 +347,7 @@ impl Server for Host {
     }
 }
 
-/// Lets the effective clock follow the wall clock, and warns when a leap is not followed. The result is what it shows.
+/// Lets the effective clock follow the wall clock, and warns when a leap is not followed. Returns the effective clock.
 fn follow(shared: &Shared) -> Micros {
     let before = shared.horizon.clock();
     let clock = before.follow(clock::both(), settings::max_clock_jump());
@@ -359,7 +359,7 @@ fn follow(shared: &Shared) -> Micros {
             .set_hint("If the wall clock is right, run SELECT idgen_accept_clock().")
             .report(PgLogLevel::WARNING);
     }
-    // What was reached before the clock went back is nobody's loan.
+    // Stamps up to where the clock stood before it went back are no loan.
     if clock.offset < before.offset {
         shared.places.raise_floors(before.at(clock.seen), clock::boot());
     }
@@ -376,14 +376,14 @@ fn sleep(shared: &Shared, timeout: Micros) -> bool {
     go_on
 }
 
-/// What callers go by is what the configuration files say, for all of them at once: never a session's own settings.
+/// Publishes the settings of the configuration files, by which all callers go: never a session's own settings.
 fn publish_settings(shared: &Shared) {
     shared.horizon.set_clock(shared.horizon.clock());
     bounds::follow_standbys(shared, register::synchronous_standbys());
 }
 
-/// Whether a worker that the settings ask for is not there: it never was, or it has ended just before it was needed again,
-/// or there was no place for it.
+/// Whether a worker that the settings ask for does not run: it was never launched, has ended just before it was needed again,
+/// or found no place.
 fn is_worker_missing(shared: &Shared) -> bool {
     settings::authority().is_some() && shared.member.process.pid().is_none()
         || !settings::peers().is_empty() && shared.gossip.process.pid().is_none()

@@ -1,10 +1,9 @@
-//! Who this server is, and what a restart of it goes on with: the grant that it held, and its claim to a machine id, each in a
-//! file of the data directory.
+//! Who this server is, and the state from which a restart goes on: the grant that it held, and its claim to a machine id,
+//! each in a file of the data directory.
 //!
-//! A copy of the directory has the files as
-//! well, so that a grant is for one incarnation only: a promotion makes another timeline, files that were copied are other
-//! files, and the machine that was started anew may be another one with the same disk. What is not told by that is told by
-//! the token that the authority changes with each answer.
+//! A copy of the directory has these files too, so a grant is for one incarnation only. A promotion makes another timeline;
+//! copied files are other files; and a machine that was booted again may be another one with the same disk. Copies that even
+//! this does not tell apart are recognized by the token that the authority changes with each answer.
 
 use crate::{
     mechanism::{Micros, SECOND},
@@ -22,24 +21,23 @@ use std::{
     os::unix::fs::{MetadataExt, OpenOptionsExt},
 };
 
-/// Who this server is, in this boot of the machine: whom a grant is for. Outside recovery.
+/// This server in this boot of the machine: the incarnation that a grant is for. Outside recovery.
 pub fn incarnation() -> Incarnation {
     let place = place();
     let mut nonce = DefaultHasher::new();
     place.hash(&mut nonce);
-    // What copies on other machines and in other containers do not share, and what is known of the other no longer holds
-    // in another boot.
+    // These differ between copies on other machines and in other containers, and in another boot of the machine.
     std::fs::metadata("PG_VERSION").map(|file| file.dev()).ok().hash(&mut nonce);
     std::fs::read("/proc/sys/kernel/random/boot_id").ok().hash(&mut nonce);
     std::fs::metadata("/proc/self/ns/pid").map(|space| space.ino()).ok().hash(&mut nonce);
     Incarnation { nonce: nonce.finish(), ..place }
 }
 
-/// Who this server is, over boots of the machine: whose a kept claim is. Outside recovery.
+/// This server over all boots of the machine: the incarnation that a kept claim is for. Outside recovery.
 pub fn place() -> Incarnation {
     let mut nonce = DefaultHasher::new();
-    // What a copy of the data directory beside its origin does not share: PostgreSQL's processes run in the directory, and
-    // this file is written once. Where the file system keeps no time of birth, the number of the file tells a copy.
+    // These differ between a data directory and its copy on the same machine. PostgreSQL's processes run in the directory,
+    // and this file is written once. On a file system without birth times, the number of the file tells a copy.
     if let Ok(file) = std::fs::metadata("PG_VERSION") {
         (file.ino(), file.created().ok()).hash(&mut nonce);
     }
@@ -49,7 +47,7 @@ pub fn place() -> Incarnation {
     Incarnation { system, timeline, nonce: nonce.finish() }
 }
 
-/// Files of the data directory, in which no tool for settings looks and which nobody but the server's user can read.
+/// Files of the data directory: no tool looks there for settings, and only the server's user can read them.
 const GRANT: &str = "idgen_grant";
 const CLAIM: &str = "idgen_claim";
 
@@ -68,11 +66,10 @@ pub fn kept() -> Option<Member> {
     Some(Member { me, book, epoch, token, held, released: None, attempt: 0 })
 }
 
-/// How long who could not keep something waits before it is tried again.
+/// How long to wait after a failure before the state is kept again.
 pub const KEEP_AGAIN: Micros = 5 * SECOND;
 
-/// Keeps what a restart goes on with. It is on disk when this returns true; else a restart goes on with what was kept
-/// before.
+/// Keeps the state for a restart. True: it is on disk; false: a restart goes on with the state kept before.
 pub fn keep(member: &Member) -> bool {
     let Incarnation { system, timeline, nonce } = member.me;
     let held = member
@@ -88,7 +85,7 @@ pub fn kept_claim() -> Option<Claim> {
     std::fs::read_to_string(CLAIM).ok()?.parse().ok()
 }
 
-/// Keeps the claim: a restart is no new one. It is on disk when this returns true.
+/// Keeps the claim, because a restart is no new one. True: it is on disk.
 pub fn keep_claim(claim: &Claim) -> bool {
     write(CLAIM, &format!("{claim}\n"))
 }

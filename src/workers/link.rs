@@ -1,4 +1,4 @@
-//! The connection to the authority. Whatever fails, it is given up, what was asked is asked again on the next host, and
+//! The connection to the authority. After any failure it is given up, open questions are asked again on the next host, and
 //! callers wait until their own deadline.
 
 use super::{blocks, held::Held, said::Said};
@@ -23,10 +23,10 @@ use std::{
 
 /// How long one host may take to connect, and to answer.
 const PATIENCE: Micros = 2 * SECOND;
-/// How long it pauses when no host could be used.
+/// How long the worker pauses when no host could be used.
 const PAUSE: Micros = SECOND / 5;
 
-/// What was asked and not yet answered, in the order of asking.
+/// The questions that are not answered yet, in the order of asking.
 enum Question {
     Prepare,
     /// For the machine id.
@@ -36,7 +36,7 @@ enum Question {
 }
 
 impl Question {
-    /// The same for questions of which one is asked again for the other.
+    /// A number for the thing that is asked for: a question that is asked again has the same one.
     fn number(&self) -> u64 {
         match self {
             Question::Prepare => 0,
@@ -53,15 +53,15 @@ pub struct Link {
     authority: CString,
     hosts: Option<Hosts>,
     connection: Option<Connection>,
-    /// What a connection that is being made waits for, or whether there is more to send.
+    /// What the connection waits for while it is being made, or whether there is more to send.
     progress: Progress,
-    /// When the connection was begun, or it was given up.
+    /// When the connection was begun or given up.
     since: Micros,
     asked: VecDeque<(Question, Micros)>,
     held: Held,
     said: Said,
     tickets: Tickets,
-    /// The last generation that was taken from each slot.
+    /// The last generation taken from each slot.
     generations: Vec<u32>,
     blocks: blocks::Leases,
     waiter: Waiter,
@@ -89,7 +89,7 @@ impl Link {
         }
     }
 
-    /// Goes by the connection string as it is now.
+    /// Goes over to this connection string, if it is a new one.
     pub fn follow(&mut self, authority: &CStr) {
         if self.authority.as_c_str() != authority {
             self.give_up();
@@ -105,7 +105,7 @@ impl Link {
         }
     }
 
-    /// Does what can be done without waiting; an error is one of the connection.
+    /// Does everything that needs no waiting. An error means that the connection failed.
     pub fn work(&mut self) -> Result<(), String> {
         self.collect();
         self.held.work(&self.said);
@@ -147,11 +147,11 @@ impl Link {
         self.ask(now)
     }
 
-    /// Takes the tickets of callers that wait.
+    /// Takes the tickets of callers that wait, and looks for blocks that are needed.
     fn collect(&mut self) {
         for (number, slot) in self.shared.backends.slots().iter().enumerate() {
             if let Some((generator, ticket)) = slot.take(number) {
-                // Who waits anew no longer waits as before.
+                // A caller that waits again no longer waits for its earlier ticket.
                 self.tickets.cancel(ticket.slot, self.generations[number]);
                 self.generations[number] = ticket.generation;
                 self.tickets.wait(generator, ticket);
@@ -160,7 +160,7 @@ impl Link {
         self.blocks.collect(self.shared, clock::boot());
     }
 
-    /// Asks what there is to ask.
+    /// Sends all questions that are due.
     fn ask(&mut self, now: Micros) -> Result<(), String> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let cluster = settings::cluster();
@@ -194,7 +194,7 @@ impl Link {
         Ok(())
     }
 
-    /// Takes an answer to the oldest question.
+    /// Takes the answer to the oldest question.
     fn hear(&mut self, answer: Answer) -> Result<(), String> {
         faults::point("member:heard");
         let Some((question, asked)) = self.asked.pop_front() else { return Err("an answer to nothing".into()) };
@@ -245,11 +245,11 @@ impl Link {
         Ok(())
     }
 
-    /// What the authority would not do. What may pass is asked again, elsewhere if it is not the one to ask.
+    /// A refusal. If its reason may pass, the question is asked again, of the next host if this is the wrong one.
     fn refused(&mut self, question: Question, code: &str, message: String, now: Micros) -> Result<(), String> {
-        // Shutting down, no lease, no standby that acknowledges, in recovery, connections that end.
+        // Shutting down, no lease, no standby that acknowledges; a connection that ends; in recovery.
         let passes = code.starts_with("57") || code.starts_with("08") || code == "25006";
-        // The next host may be the one to ask, where this one is no authority, or not theirs.
+        // If this host is no authority, or not this member's, the next host may be.
         let elsewhere = matches!(question, Question::Grant | Question::Prepare)
             && ["0A000", "3F000", "42883", "42501"].contains(&code)
             && self.hosts.as_ref().is_some_and(|hosts| hosts.count() > 1);
@@ -291,16 +291,16 @@ impl Link {
         self.shared.member.connected.store(false, Relaxed);
     }
 
-    /// Waits for whatever comes first. False: the process is to end.
+    /// Waits for the first event. False: the process is to end.
     pub fn wait(&mut self) -> bool {
         let idle = &self.shared.member.idle;
         let is_established = self.connection.as_ref().is_some_and(Connection::is_established);
         let can_send = is_established && self.tickets.len().1 < self.tickets.depth();
-        // Who comes while nothing could be sent is seen when an answer comes.
+        // A caller that comes while nothing could be sent is noticed when an answer comes.
         if can_send {
             idle.set(true);
         }
-        // Whoever came before this was set is seen now; whoever comes after it wakes.
+        // A caller that came before `idle` was set is noticed here; one that comes later wakes the worker.
         self.collect();
         let now = clock::boot();
         let timeout = if can_send && self.tickets.len().0 > 0 || is_established && self.blocks.has_wishes(now) {

@@ -1,7 +1,7 @@
-//! The member worker: the one connection of this server to its authority. Over it go machine ids, strict ids and
-//! blocks, each decided in `protocol`; [`super::link`] sends, hears and waits.
+//! The member worker, with this server's one connection to its authority. Machine ids, strict ids and blocks go over it, each
+//! decided in `protocol`; [`super::link`] sends, hears and waits.
 //!
-//! It runs while `idgen.authority` is set, and is launched by the worker of the horizon.
+//! The worker runs while `idgen.authority` is set; the horizon's worker launches it.
 
 use super::{bounds, link::Link};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use pgrx::{pg_sys, prelude::*};
 
-/// Launches the worker, if it is not there.
+/// Launches the worker, if it does not run.
 pub fn launch(shared: &Shared) {
     shared.member.process.launch("idgen member", "idgen_member_main");
 }
@@ -24,7 +24,7 @@ pub extern "C-unwind" fn idgen_member_main(_arg: pg_sys::Datum) {
     }
 }
 
-/// Works until there is no authority any more, with 0, or the process is told to end, with 1.
+/// Works until there is no authority any more (0), or until the process is told to end (1).
 fn run(shared: &'static Shared) -> i32 {
     let mut link = Link::new(shared);
     loop {

@@ -1,5 +1,5 @@
-//! idgen's background workers, each a process: the horizon's, which alone opens bounds; the member's, with the connection to the
-//! authority; and gossip. The book's is in [`crate::authority`].
+//! idgen's background workers, each a process: the horizon's, which alone opens bounds; the member worker, with the
+//! connection to the authority; and the gossip worker. The book's worker is in [`crate::authority`].
 
 mod blocks;
 mod bounds;

@@ -1,4 +1,4 @@
-//! What the member worker says of its connection: in its title, once in the log, and in `idgen_authority()`.
+//! What the member worker says about its connection: in its title, once in the log, and in `idgen_authority()`.
 
 use crate::{
     mechanism::{Micros, SECOND},
@@ -8,12 +8,12 @@ use crate::{
 use pgrx::log;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// How long what was refused is shown while other questions are answered: longer than it takes to ask it again.
+/// How long a refusal is shown while other questions are answered: longer than until the same question is asked again.
 const REMEMBERED: Micros = 15 * SECOND;
 
 pub struct Said {
     shared: &'static Shared,
-    /// When a question was refused last, and which: see `Question::number`.
+    /// When a question was last refused, and which one: see `Question::number`.
     refused: Option<(Micros, u64)>,
 }
 
@@ -36,18 +36,18 @@ impl Said {
         }
     }
 
-    /// Says why this question was refused. That another is answered does not take it back at once.
+    /// Says why this question was refused. An answer to another question does not take it back at once.
     pub fn refuse(&mut self, question: u64, why: &str) {
         self.keep(question);
         self.complain(why);
     }
 
-    /// What is said next is why this question was refused.
+    /// The next complaint is the reason why this question was refused.
     pub fn keep(&mut self, question: u64) {
         self.refused = Some((clock::boot(), question));
     }
 
-    /// This question was answered by `host`: nothing is wrong any more, unless another was refused.
+    /// This question was answered by `host`: nothing is wrong any more, unless another question was refused.
     pub fn well(&mut self, question: u64, host: impl FnOnce() -> String) {
         let member = &self.shared.member;
         if self.refused.is_some_and(|(at, refused)| refused != question && clock::boot() < at + REMEMBERED) {
