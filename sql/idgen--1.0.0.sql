@@ -1,11 +1,10 @@
 -- complain if script is sourced in psql rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION idgen" to load this file. \quit
 
--- Functions only: nothing that a dump, a publication or a schema tool could trip over. Whoever may create objects in the
--- schema of the extension must not be able to put in their own: every body names the extension's schema, or finds names
--- and operators in pg_catalog alone.
+-- Functions only: nothing that a dump, a publication or a schema tool could trip over. A role that may create objects in the extension's
+-- schema must not be able to put in its own: every body names the extension's schema, or finds names and operators in pg_catalog alone.
 
--- Giving out ids: by the leader of a parallel query, as nextval() does, so that they come in the order of its rows.
+-- Giving out ids: in the leader of a parallel query, as nextval() does, so that ids come in the order of the query's rows.
 
 CREATE FUNCTION idgen_support(request internal) RETURNS internal
 LANGUAGE c STABLE STRICT PARALLEL SAFE
@@ -31,8 +30,7 @@ AS 'MODULE_PATHNAME', 'idgen_next_uuid_wrapper';
 COMMENT ON FUNCTION idgen_next_uuid() IS
 'the next UUID of version 7 of this server: unique and increasing as what idgen_next() gives; milliseconds since 1970, sequence, machine id, 52 random bits';
 
--- Reading ids. These need no preload, and none of them depends on a setting, so that they may stand in indexes and
--- prune partitions.
+-- Reading ids. These functions need no preload, and none depends on a setting, so they may stand in indexes and prune partitions.
 
 CREATE FUNCTION idgen_timestamp(id bigint) RETURNS timestamptz
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -72,7 +70,7 @@ AS 'MODULE_PATHNAME', 'idgen_max_id_wrapper';
 COMMENT ON FUNCTION idgen_max_id(timestamptz) IS
 'the largest id of that millisecond on any machine: id <= idgen_max_id(t) is everything up to t, for any t';
 
--- The same under names with one meaning, for what takes the name of a function and no arguments: partitioning tools.
+-- The same under names that are not overloaded, for partitioning tools, which take a function's name and no arguments.
 
 CREATE FUNCTION idgen_id_to_time(id bigint) RETURNS timestamptz
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -86,7 +84,7 @@ AS 'MODULE_PATHNAME', 'idgen_min_id_wrapper';
 COMMENT ON FUNCTION idgen_time_to_id(timestamptz) IS
 'idgen_min_id(at)';
 
--- Generators: a layout of one's own, or a published one, each behind a sequence that carries its name and privileges.
+-- Generators: a layout of your own or a published one, behind a sequence that carries its name and privileges.
 
 CREATE FUNCTION idgen_presets(OUT preset text, OUT definition text, OUT purpose text) RETURNS SETOF record
 LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 12
@@ -187,7 +185,7 @@ BEGIN
         definition := regexp_replace(definition, 'flush:\d+', 'flush:' || flush_every);
     END IF;
     IF ordering = 'block' THEN
-        -- What is dense over all servers has no machine id.
+        -- A counter that is dense over all servers has no machine id.
         definition := regexp_replace(definition, '^counter:53 machine:10', 'counter:63');
     END IF;
     IF ordering <> 'server' AND definition NOT LIKE '% order:%' THEN
@@ -197,7 +195,7 @@ BEGIN
         EXECUTE format('CREATE SEQUENCE %s MAXVALUE %s NO CYCLE', sequence,
             (2::numeric ^ substring(definition FROM 'counter:(\d+)')::int)::numeric(20) - 1);
     ELSE
-        -- The sequence only lends its name: nextval() on it gives nothing that could be taken for an id.
+        -- The sequence only lends its name: nextval() on it gives no value that could be taken for an id.
         EXECUTE format('CREATE SEQUENCE %s MINVALUE -2 MAXVALUE -1', sequence);
         PERFORM setval(sequence::regclass, -1);
     END IF;
@@ -214,7 +212,7 @@ AS 'MODULE_PATHNAME', 'idgen_next_of_wrapper';
 COMMENT ON FUNCTION idgen_next(regclass) IS
 'the next id of the generator; needs USAGE or UPDATE on its sequence, as nextval() does';
 
--- What COPY FROM calls in their place, under a label with which it inserts in batches. SQL has no value of type internal.
+-- The functions that COPY FROM calls instead, with a label for which it inserts in batches. SQL has no value of type internal.
 
 CREATE FUNCTION idgen_next_in_copy(internal) RETURNS bigint
 LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
@@ -240,7 +238,7 @@ AS 'MODULE_PATHNAME', 'idgen_next_many_of_wrapper';
 COMMENT ON FUNCTION idgen_next_many(regclass, integer) IS
 'n ids of the generator, increasing, each as if from idgen_next(generator)';
 
--- A definition never changes, so that these are immutable.
+-- A definition never changes, so these functions are immutable.
 
 CREATE FUNCTION idgen_timestamp(id bigint, generator regclass) RETURNS timestamptz
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -296,7 +294,7 @@ CREATE FUNCTION idgen_decode(id bigint, generator regclass,
     OUT "at" timestamptz, OUT machine integer, OUT backend integer, OUT sequence bigint)
 LANGUAGE sql STABLE STRICT PARALLEL SAFE
 BEGIN ATOMIC
-    -- The condition inside the call: PostgreSQL 18 evaluates a call with known arguments beforehand, whatever is around it.
+    -- The condition stands inside the call: PostgreSQL 18 evaluates a call with known arguments beforehand, whatever stands around it.
     SELECT @extschema@.idgen_timestamp(CASE WHEN d.epoch IS NOT NULL THEN id END, generator),
         @extschema@.idgen_machine(id, generator), @extschema@.idgen_backend(id, generator), @extschema@.idgen_sequence(id, generator)
     FROM @extschema@.idgen_definition(generator) d;
@@ -319,7 +317,7 @@ CREATE FUNCTION idgen_generators(
     OUT per_second double precision, -- how many ids a second each server can give out, sustained; null for a counter
     OUT max_id bigint, -- the largest id that it can give out
     OUT flush_every bigint, -- of a counter: how many values are made durable at once
-    OUT used double precision -- the share of its timestamps or values that is behind it; of a counter only for who may use it, or is of pg_monitor
+    OUT used double precision -- the share of its timestamps or values that is used up; of a counter only for roles that may use it, and for pg_monitor
 ) RETURNS SETOF record
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 10
 SET search_path = pg_catalog, pg_temp
@@ -329,7 +327,7 @@ AS $$
             THEN (extract(epoch FROM now()) - extract(epoch FROM d.epoch)) / (extract(epoch FROM d.ends) - extract(epoch FROM d.epoch))
             ELSE @extschema@.idgen_count(l.objoid) / (2::double precision ^ substring(d.definition FROM 'counter:(\d+)')::int)
         END
-    -- Of the label: a generator may be dropped meanwhile.
+    -- Described by its label, since a generator may be dropped meanwhile.
     FROM pg_seclabel l, @extschema@.idgen_describe(l.label) d
     WHERE l.provider = 'idgen' AND l.classoid = 'pg_class'::regclass AND l.objsubid = 0;
 $$;
@@ -361,7 +359,7 @@ AS 'MODULE_PATHNAME', 'idgen_from_uuid_wrapper';
 COMMENT ON FUNCTION idgen_from_uuid(uuid) IS
 'the id of which idgen_to_uuid() made the UUID; any other UUID is refused';
 
--- These depend on the key in the file that idgen.opaque_key_file names.
+-- These functions depend on the key in the file that idgen.opaque_key_file names.
 
 CREATE FUNCTION idgen_to_opaque(id bigint) RETURNS text
 LANGUAGE c STABLE STRICT PARALLEL SAFE
@@ -375,7 +373,7 @@ AS 'MODULE_PATHNAME', 'idgen_from_opaque_wrapper';
 COMMENT ON FUNCTION idgen_from_opaque(text) IS
 'the id of which idgen_to_opaque() made the text with the same key; of texts that it did not make about half are refused';
 
--- Way in, way out.
+-- Moving tables to ids, and back.
 
 CREATE FUNCTION idgen_columns(
     OUT relation regclass, OUT column_name name, OUT type regtype,
@@ -397,13 +395,13 @@ COMMENT ON FUNCTION idgen_columns() IS
 'the columns whose default is idgen_next(), each with its generator';
 
 CREATE FUNCTION idgen_suspects(VARIADIC relations regclass[],
-    OUT relation regclass, -- whose keys it may hold, null: any's
+    OUT relation regclass, -- the table whose keys it may hold, null: any table
     OUT suspect text, OUT type text, OUT remedy text) RETURNS SETOF record
 LANGUAGE sql STABLE STRICT ROWS 5
 SET search_path = pg_catalog, pg_temp
 AS $$
     WITH named AS MATERIALIZED (
-        -- What a column calls a table that it refers to, without _id.
+        -- The name by which a column refers to a table, without _id.
         SELECT c.oid, c.relname, c.relnamespace, regexp_replace(replace(lower(c.relname), '_', ''), '(ies|s)$', '') AS stem
         FROM pg_class c, pg_namespace n
         WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.oid = c.relnamespace
@@ -426,10 +424,10 @@ AS $$
             AND NOT (a.attrelid = ANY (relations) AND EXISTS (SELECT FROM pg_index x
                 WHERE x.indrelid = a.attrelid AND x.indisprimary AND a.attnum = x.indkey[0]))
     ), suspects AS (
-        -- order_id or orderid of orders, order_ids or orders if that is an array.
+        -- order_id or orderid refers to orders; an array is also called order_ids or orders.
         SELECT k.oid, r.attrelid, r.attname, r.type FROM referring r JOIN key k ON k.stem = r.stem
         UNION ALL
-        -- what_id that is called after no table, or stands beside what_type, may be of any.
+        -- what_id may refer to any table if no table has that name, or if what_type stands beside it.
         SELECT NULL, r.attrelid, r.attname, r.type
         FROM referring r LEFT JOIN (SELECT DISTINCT n.relnamespace, n.stem FROM named n) o ON o.relnamespace = r.relnamespace AND o.stem = r.stem
         WHERE r.is_id AND EXISTS (SELECT FROM key) AND r.stem NOT IN (SELECT k.stem FROM key k)
@@ -440,7 +438,7 @@ AS $$
         s.attrelid::regclass, s.attname, CASE WHEN s.type LIKE '%[]' THEN '[]' END)
     FROM suspects s
     UNION ALL
-    -- Functions that take or return such a number, and name the table and its key.
+    -- Functions that take or return a type that is too narrow, and name the table and its key.
     SELECT k.oid::regclass, 'function ' || p.oid::regprocedure, p.types, 'make it anew with bigint'
     FROM key k JOIN (SELECT p.oid, array_to_string(types.narrow, ', ') AS types, coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS body
         FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_namespace n ON n.oid = p.pronamespace,
@@ -455,7 +453,7 @@ $$;
 COMMENT ON FUNCTION idgen_suspects(regclass[]) IS
 'what ids do not fit in and what may refer to the tables without a foreign key: columns called after one, or after no table, or beside a type, and functions in SQL and PL/pgSQL that name the table and its key';
 
--- The settings of the functions below make what their statements set end with them.
+-- Settings of the functions below: what their statements set ends with them.
 
 CREATE FUNCTION idgen_adopt(relation regclass, column_name name, generator regclass DEFAULT NULL,
     dry_run boolean DEFAULT false, rewrite boolean DEFAULT false,
@@ -498,7 +496,7 @@ BEGIN
             HINT = (SELECT format('Call this for "%s": its partitions and children are included.', i.inhparent::regclass)
                 FROM pg_inherits i WHERE i.inhrelid = idgen_adopt.relation ORDER BY i.inhseqno LIMIT 1);
     ELSIF key.atttypid NOT IN ('bigint'::regtype, 'integer'::regtype, 'smallint'::regtype)
-        -- A domain over bigint is one.
+        -- A domain over bigint counts as bigint.
         AND NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = key.atttypid AND t.typtype = 'd' AND t.typbasetype = 'bigint'::regtype)
     THEN
         RAISE datatype_mismatch USING
@@ -508,8 +506,8 @@ BEGIN
     END IF;
     PERFORM @extschema@.idgen_definition(generator);
 
-    -- Ids are held by the key, also in partitions and children, and by whatever refers to it, however far. What will hold those of
-    -- the keys that come along is made wide in the same pass, where a table must be rewritten anyway.
+    -- Ids are held by the key, in partitions and children too, and by every column that refers to it, however far. Columns for the keys of
+    -- tables that come along are widened in the same pass, if their table must be rewritten anyway.
     WITH RECURSIVE holder(relation, name, is_key, is_along) AS (
         (
             SELECT key.attrelid, key.attname, true, false
@@ -533,7 +531,7 @@ BEGIN
         WHERE a.attrelid = h.relation AND a.attname = h.name AND a.atttypid IN ('integer'::regtype, 'smallint'::regtype)
         GROUP BY 1, 2, 3, 4
     ), in_use AS (
-        -- By what PostgreSQL changes no type under.
+        -- Objects under which PostgreSQL does not change a column's type.
         SELECT n.relation, n.attname, n.is_along, d.classid, d.objid
         FROM all_narrow n JOIN pg_depend d
             ON d.refclassid = 'pg_class'::regclass AND d.refobjid = n.relation AND d.refobjsubid = n.attnum
@@ -542,12 +540,12 @@ BEGIN
             OR d.classid = 'pg_attrdef'::regclass AND EXISTS (SELECT FROM pg_attrdef e, pg_attribute g
                 WHERE e.oid = d.objid AND g.attrelid = e.adrelid AND g.attnum = e.adnum AND g.attgenerated <> '')
         UNION ALL
-        -- The column of a partition key depends on its table.
+        -- A column of a partition key depends on its own table.
         SELECT n.relation, n.attname, n.is_along, d.refclassid, d.refobjid
         FROM all_narrow n JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = n.relation AND d.objsubid = n.attnum
             AND d.refclassid = d.classid AND d.refobjid = d.objid AND d.refobjsubid = 0
     ), restorable(classid, objid, drop, restore) AS (
-        -- What can be made again exactly as it was: a trigger goes and comes with those of the partitions.
+        -- Objects that can be made again exactly as they were: a trigger is dropped and made with its clones in partitions.
         SELECT 'pg_trigger'::regclass::oid, coalesce(clone.oid, t.oid), format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass),
             ARRAY[pg_get_triggerdef(t.oid),
                 format('ALTER TABLE %s ' || CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' END
@@ -572,7 +570,7 @@ BEGIN
     ), fixed AS (
         SELECT u.* FROM in_use u WHERE (u.classid, u.objid) NOT IN (SELECT r.classid, r.objid FROM restorable r)
     ), part AS (
-        -- What is altered with a table: itself, its partitions, its children.
+        -- The tables that are altered with a table: itself, its partitions and its children.
         SELECT n.relation, n.relation AS part FROM all_narrow n
         UNION
         SELECT n.relation, p.relid FROM all_narrow n, pg_partition_tree(n.relation) p WHERE n.is_own
@@ -597,7 +595,7 @@ BEGIN
         (SELECT array_agg(relation::regclass::text ORDER BY relation) FROM widening),
         (SELECT sum(pg_total_relation_size(relation)) FROM (SELECT DISTINCT relation FROM narrow) n),
         (SELECT array_agg(statement ORDER BY relation) FROM widening),
-        -- Sessions have compiled triggers in PL/pgSQL for the old type; an altered function is compiled anew.
+        -- Sessions have compiled the triggers in PL/pgSQL for the old type; a function that is altered is compiled anew.
         (SELECT array_agg(DISTINCT format('ALTER FUNCTION %s COST %s', p.oid::regprocedure, p.procost))
             FROM narrow n, pg_trigger t, pg_proc p, pg_language l
             WHERE t.tgrelid = n.relation AND NOT t.tgisinternal AND p.oid = t.tgfoid
@@ -629,7 +627,7 @@ BEGIN
             HINT = 'Drop them, call this, and make them again, as pg_dump shows them; a table with such a partition key must be made anew.';
     END IF;
 
-    -- The sequence that a key keeps, whose numbers would end with the type that it had.
+    -- The sequence that the key keeps: its numbers would end where those of the old type end.
     outgrown := ARRAY(SELECT format('ALTER SEQUENCE %s AS bigint', s.seqrelid::regclass)
         FROM pg_depend d JOIN pg_sequence s ON s.seqrelid = d.objid
         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'
@@ -691,7 +689,7 @@ BEGIN
             MESSAGE = format('trigger "%s" of table "%s" seems to fill the key itself', found.trigger, relation),
             HINT = 'Then its values go on to be the keys, and not ids of idgen: change or drop it.';
     END LOOP;
-    -- Who has several adopted says it of all of them at once.
+    -- idgen_adopt_all() says this once for all its tables.
     FOR found IN SELECT string_agg(format('%s (%s)', s.suspect, s.type), ', ') AS suspects
         FROM @extschema@.idgen_suspects(idgen_adopt.relation) s WHERE along = '{}' HAVING count(*) > 0
     LOOP
@@ -743,7 +741,7 @@ COMMENT ON FUNCTION idgen_adopt(regclass, name, regclass, boolean, boolean, inte
 CREATE FUNCTION idgen_adopt_all(schema name, generator regclass DEFAULT NULL,
     dry_run boolean DEFAULT false, rewrite boolean DEFAULT false, lock_timeout interval DEFAULT '500 ms',
     OUT relation regclass, OUT column_name name, OUT statements text[],
-    OUT refusal text -- why it was left as it is, null if it was not
+    OUT refusal text -- why the column was left as it is, null if it was not
 ) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -752,7 +750,7 @@ AS $$
 DECLARE
     number integer := 0;
     keys regclass[];
-    -- A dry run changes nothing that the next one would see.
+    -- The statements shown so far: a dry run changes nothing, so the next table would show some again.
     shown text[] := '{}';
     adopted regclass[];
     suspect record;
@@ -767,7 +765,7 @@ BEGIN
             MESSAGE = format('schema "%s" does not exist', schema),
             HINT = 'Give the name of the schema with the tables.';
     END IF;
-    -- Keys whose first column is an integer that a sequence fills; of partitions and children their parent's.
+    -- Primary keys that begin with an integer that a sequence fills; for partitions and children the key of their parent.
     FOR relation, column_name, keys IN
         SELECT x.indrelid::regclass, a.attname, array_agg(x.indrelid) OVER ()
         FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -867,7 +865,7 @@ BEGIN
                 relation, column_name, coalesce(upper("identity"), 'BY DEFAULT'))];
         restart := format('ALTER TABLE %s ALTER COLUMN %I RESTART WITH ', relation, column_name);
     END IF;
-    -- Above every id that was fetched, whether or not it is inserted yet, and clear of those that are fetched right now.
+    -- Above every id that was fetched, inserted or not, and also above those that are being fetched now.
     statements := ARRAY['BEGIN',
             format('SET LOCAL lock_timeout = %L', round(extract(epoch FROM lock_timeout) * 1000) || 'ms'),
             format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', relation)]
@@ -890,7 +888,7 @@ COMMENT ON FUNCTION idgen_abandon(regclass, name, text, boolean, interval) IS
 CREATE FUNCTION idgen_abandon_all(schema name, "identity" text DEFAULT NULL,
     dry_run boolean DEFAULT false, lock_timeout interval DEFAULT '500 ms',
     OUT relation regclass, OUT column_name name, OUT statements text[],
-    OUT refusal text -- why it was left as it is, null if it was not
+    OUT refusal text -- why the column was left as it is, null if it was not
 ) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -931,13 +929,13 @@ $$;
 COMMENT ON FUNCTION idgen_abandon_all(name, text, boolean, interval) IS
 'idgen_abandon() for every column of the schema whose default is idgen_next(), each with its statements or with why it was left as it is';
 
--- Times are of any type that says one, so that a date without a zone does not become the session's midnight on the way in.
+-- Times of any type are taken as they are, so a date without a zone does not become midnight of the session's zone.
 
 CREATE FUNCTION idgen_create_partitions(relation regclass, since anycompatible, until anycompatible, every interval)
     RETURNS SETOF regclass
 LANGUAGE plpgsql VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
--- Names and borders are UTC's, wherever this runs.
+-- Names and borders are in UTC, whatever the session's zone.
 SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
@@ -994,10 +992,10 @@ BEGIN
             WHERE h.inhparent = idgen_create_partitions.relation AND c.oid = h.inhrelid
                 AND pg_get_expr(c.relpartbound, c.oid) = 'FOR VALUES ' || bound)
         THEN
-            -- Attached, so that who reads or writes the table is not locked out.
+            -- Made first and then attached, so that readers and writers of the table are not locked out.
             EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING COMMENTS EXCLUDING IDENTITY EXCLUDING STATISTICS)',
                 partition, relation);
-            -- As the table's own, whoever calls this.
+            -- A partition has the owner of its table, whoever calls this.
             IF owner <> current_user::regrole THEN
                 EXECUTE format('ALTER TABLE %s OWNER TO %s', partition, owner);
             END IF;
@@ -1052,16 +1050,16 @@ CREATE FUNCTION idgen_status(
     OUT version text, -- of the library; older SQL is brought up by ALTER EXTENSION idgen UPDATE
     OUT machine_id integer, -- in force: the setting, or what an authority granted; null if there is none
     OUT obstacle text, -- why idgen_next() gives no id, null if it does
-    OUT stopped_since timestamptz, -- since when it gives none
+    OUT stopped_since timestamptz, -- since when it gives no id
     OUT last_id bigint, -- the last id that was given out or skipped, null if none may be given, or if all come from the authority
     OUT last_timestamp timestamptz, -- the time in it
     OUT effective_clock timestamptz, -- the clock that ids are made of
-    OUT clock_ahead interval, -- how far it, or the last id, is ahead of the wall clock; approached by a tenth of the time that passes
+    OUT clock_ahead interval, -- how far it, or the last id, is ahead of the wall clock; shrinks by a tenth of the time that passes
     OUT clock_ahead_seconds double precision,
     OUT clock_held interval, -- how far the wall clock leapt ahead without being followed; idgen_accept_clock() follows it
     OUT clock_held_seconds double precision,
     OUT clock_steps bigint, -- steps of the wall clock that were seen
-    OUT last_clock_step timestamptz, -- when the last was
+    OUT last_clock_step timestamptz, -- when the last one was
     OUT horizon timestamptz, -- the durable promise: no id of a later time was ever given out
     OUT horizon_moves bigint, -- how often it was moved since the start, each time a small record of WAL and a flush
     OUT horizon_waits bigint, -- calls that had to wait for it; the first after an idle time does
@@ -1069,8 +1067,8 @@ CREATE FUNCTION idgen_status(
     OUT slept_seconds double precision, -- how long they slept in all
     OUT refusals bigint, -- calls that were refused, of any generator
     OUT last_refusal text, -- the SQLSTATE of the last
-    OUT last_refused timestamptz, -- when that was
-    OUT not_kept_since timestamptz, -- since when a restart would not know of the grant or claim that is held, null: it would
+    OUT last_refused timestamptz, -- when the last refusal was
+    OUT not_kept_since timestamptz, -- since when the grant or claim could not be written to disk for a restart, null: it can
     OUT generators_in_use integer, -- of idgen.max_generators, over all databases
     OUT worker_pid integer -- the process that moves the horizon; it is not in pg_stat_activity
 ) RETURNS SETOF record
@@ -1088,7 +1086,7 @@ CREATE FUNCTION idgen_authority(
     OUT machine_id integer, -- the machine id that is granted, null if none is
     OUT epoch bigint, -- the number of the grant
     OUT starts timestamptz, -- no id of an earlier time is given under it
-    OUT ends timestamptz, -- nor one of this time or later, unless it is renewed; that begins when half of it has passed
+    OUT ends timestamptz, -- nor an id of this time or later, unless it is renewed, which begins at half of its length
     OUT worker_pid integer -- the process that has the connection
 ) RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1
@@ -1100,12 +1098,12 @@ CREATE FUNCTION idgen_peers(
     OUT host text, -- the host of idgen.peers, null: only heard of
     OUT server text, -- system identifier, timeline and data directory, as in the log
     OUT machine_id integer, -- its machine id
-    OUT state text, -- heard; outlier: its clock is too far from the others' to be followed; unknown: it never answered
+    OUT state text, -- heard; outlier: its clock is too far from the others to be followed; unknown: it never answered
     OUT clock_offset interval, -- how far its wall clock is ahead of the one here
     OUT clock_offset_seconds double precision,
     OUT round_trip interval, -- from the last question to its answer
     OUT round_trip_seconds double precision,
-    OUT last_heard interval, -- how long ago it was alive for sure
+    OUT last_heard interval, -- how long ago it was surely alive
     OUT last_heard_seconds double precision,
     OUT order_bound interval, -- every id given here is above those that it gave longer ago than this; null: the order is unknown
     OUT order_bound_seconds double precision,
@@ -1147,7 +1145,7 @@ DECLARE
     connections text[];
     answer record;
     before timestamptz;
-    -- By machine id, who has it: as it calls itself, and as it is called here.
+    -- For each machine id the server that has it: its own name for itself, and its name here.
     seen jsonb := '{}';
     other jsonb;
 BEGIN
@@ -1186,8 +1184,8 @@ BEGIN
             (synchronous = '' AND current_setting('idgen.authority_database') <> '' AND NOT pg_is_in_recovery(),
                 'notice', 'failover not covered', 'synchronous_standby_names',
                 'A standby that is promoted may not know what this authority granted last. Name one synchronous standby, once it is there.'),
-            -- Whatever the old primary may be content with must contain the standby that is promoted: one that is named
-            -- alone, or all of those that are named.
+            -- Every set of standbys that may acknowledge for the old primary must contain the promoted one. That holds where
+            -- one standby is named, or where all that are named are waited for.
             (synchronous LIKE '%*%' OR cardinality(string_to_array(synchronous, ','))
                 > coalesce(substring(synchronous FROM '^\s*(?:[Aa][Nn][Yy]|[Ff][Ii][Rr][Ss][Tt])?\s*(\d+)\s*\(')::int, 1),
                 'notice', 'failover needs fencing', 'synchronous_standby_names',
@@ -1245,12 +1243,12 @@ BEGIN
             AND NOT EXISTS (SELECT FROM @extschema@.idgen_columns() i WHERE i.relation = e.adrelid AND i.column_name = a.attname)
         ORDER BY 3;
 
-    -- As a tool leaves it that undoes an adoption: the next nextval() is below the ids that are there.
+    -- A tool that undoes an adoption leaves this: the next nextval() is below ids that exist.
     FOR found IN
         SELECT e.adrelid AS relation, a.attname AS name, s.oid AS sequence
         FROM pg_depend d JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
             JOIN pg_attrdef e ON e.oid = d.objid
-            -- Nobody reads temporary tables of another session, nor a standby unlogged ones.
+            -- No session can read another's temporary tables, and no standby unlogged ones.
             JOIN pg_class c ON c.oid = e.adrelid AND c.relpersistence = 'p' AND s.relpersistence = 'p'
             JOIN pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum AND a.atttypid = 'bigint'::regtype
         WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass
@@ -1261,7 +1259,7 @@ BEGIN
         ORDER BY 1, 2
     LOOP
         BEGIN
-            -- One that was not called yet gives last_value itself next.
+            -- A sequence that was never called gives last_value itself next.
             EXECUTE format('SELECT k.largest, k.largest > s.last_value OR k.largest = s.last_value AND NOT s.is_called
                 FROM (SELECT max(%I) AS largest FROM %s) k, %s s', found.name, found.relation::regclass, found.sequence::regclass)
                 INTO largest, is_behind;
@@ -1273,12 +1271,12 @@ BEGIN
                         found.relation::regclass::text, found.name);
             END IF;
         EXCEPTION WHEN insufficient_privilege OR undefined_table OR undefined_column OR undefined_object THEN
-            CONTINUE; -- dropped meanwhile
+            CONTINUE; -- It was dropped meanwhile.
         WHEN lock_not_available THEN
             RETURN QUERY SELECT 'notice', 'not looked at', found.relation::regclass::text, 'It is locked. Call this again.';
         END;
     END LOOP;
-    -- These look into what others may have locked.
+    -- The following may look into tables that other sessions have locked.
     BEGIN
         RETURN QUERY
             SELECT 'warning', 'reference that may be too narrow', s.suspect,
@@ -1387,7 +1385,7 @@ BEGIN
             GROUP BY p.machine_id HAVING count(DISTINCT p.server) > 1 ORDER BY 3;
     END IF;
 
-    -- Other servers: those that can be asked, and those that only can be named.
+    -- Other servers: those that this server can ask, and those that it can only name.
     RETURN QUERY
         SELECT 'notice', 'not looked at', 'standby ' || quote_ident(r.application_name),
             'Call this on the standby: its settings can be seen only there.'
@@ -1396,7 +1394,7 @@ BEGIN
             WHERE w.oid = s.srvfdw AND w.fdwname IN ('postgres_fdw', 'dblink_fdw') ORDER BY s.srvname)
         || ARRAY(SELECT 'subscription ' || quote_ident(s.subname) FROM pg_subscription s ORDER BY s.subname, s.oid)
         || ARRAY(SELECT 'primary' WHERE pg_is_in_recovery());
-    -- The other nodes of Citus, if that is here.
+    -- The other nodes, if Citus is installed.
     IF to_regclass('pg_catalog.pg_dist_node') IS NOT NULL AND NOT pg_is_in_recovery() THEN
         BEGIN
             EXECUTE $citus$
@@ -1405,7 +1403,7 @@ BEGIN
                         replace(replace(current_database(), '\', '\\'), '''', '\''')) ORDER BY nodename, nodeport)
                 FROM pg_dist_node WHERE isactive AND noderole::text = 'primary' $citus$ INTO nodes, connections;
         EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
-            NULL; -- It is of another kind.
+            NULL; -- The table is of another kind.
         END;
     END IF;
     servers := servers || nodes;
@@ -1427,7 +1425,7 @@ BEGIN
                         'target_session_attrs')
             WHERE w.fdwname IN ('postgres_fdw', 'dblink_fdw') GROUP BY s.oid, s.srvname ORDER BY s.srvname)
         || ARRAY(SELECT s.subconninfo FROM pg_subscription s ORDER BY s.subname, s.oid)
-        -- Of an option given twice the last one counts.
+        -- If an option is given twice, the last one counts.
         || ARRAY(SELECT current_setting('primary_conninfo') || ' dbname=postgres' WHERE pg_is_in_recovery())
         || connections;
     FOR i IN 1 .. cardinality(servers) LOOP
@@ -1473,11 +1471,11 @@ $$;
 COMMENT ON FUNCTION idgen_doctor() IS
 'what is wrong with idgen on this server and in this database, and what to do about it; asks other servers if a superuser calls';
 
--- They tell of tables, of other servers and of how busy this one is: that is for those who watch it.
+-- These tell of tables, of other servers and of how busy this one is: only monitoring may call them.
 REVOKE ALL ON FUNCTION idgen_status(), idgen_authority(), idgen_peers(), idgen_doctor() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION idgen_status(), idgen_authority(), idgen_peers(), idgen_doctor() TO pg_monitor;
 
--- Repair. All of these spend what cannot be had back, and are a superuser's until granted.
+-- Repair. Each of these spends something that cannot be had back: for superusers, until granted to others.
 
 CREATE FUNCTION idgen_accept_clock() RETURNS void
 LANGUAGE c VOLATILE PARALLEL RESTRICTED
@@ -1518,7 +1516,7 @@ COMMENT ON FUNCTION idgen_take_over() IS
 REVOKE ALL ON FUNCTION idgen_accept_clock(), idgen_raise_horizon(timestamptz), idgen_observe(bigint),
     idgen_release_machine(), idgen_take_machine(), idgen_take_over() FROM PUBLIC;
 
--- What peers call.
+-- The function that peers call.
 
 CREATE FUNCTION idgen_gossip(cluster text, message text) RETURNS text
 LANGUAGE c VOLATILE STRICT

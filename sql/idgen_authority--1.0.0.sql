@@ -1,8 +1,8 @@
 -- complain if script is sourced in psql rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION idgen_authority CASCADE" to load this file. \quit
 
--- What an authority is to its members: the book of machine ids, and the functions that members call. In a schema of its
--- own, in which nobody else may have put anything.
+-- The authority's side for its members: the book of machine ids, and the functions that members call. In a schema of its own, into which
+-- nobody else can have put anything.
 
 DO $$
 BEGIN
@@ -39,7 +39,7 @@ CREATE TABLE @extschema@.book (
 COMMENT ON TABLE @extschema@.book IS
 'the last grant of each machine id; written by the worker "idgen book" for members, and read through grants()';
 
--- What tells one book from another, and one that may have lost something from one that has not.
+-- Tells this book from any other, and whether it may have lost entries.
 
 CREATE TABLE @extschema@.state (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -74,11 +74,11 @@ REVOKE ALL ON FUNCTION confirm_book() FROM PUBLIC;
 CREATE FUNCTION grants(
     OUT machine_id integer, -- the number in the ids
     OUT host text, -- the machine of the server that has it, as it calls itself
-    OUT role name, -- as whom that server asks
+    OUT role name, -- the role under which that server asks
     OUT incarnation text, -- system identifier, timeline and data directory of that server; null: reserved
     OUT epoch bigint, -- the number of the grant, over all of them
     OUT starts timestamptz, -- the server gives no id of an earlier time
-    OUT ends timestamptz, -- nor one of this time or later, unless it renews
+    OUT ends timestamptz, -- nor an id of this time or later, unless it renews
     OUT held boolean, -- false: it was given back
     OUT last_seen timestamptz -- when the server asked last, by the clock of the authority
 ) RETURNS SETOF record
@@ -145,7 +145,7 @@ COMMENT ON FUNCTION unreserve_machine(integer, timestamptz) IS
 'lets a reserved machine id be granted from that time on, if none is given in an hour: no id of the server that had it may be later';
 REVOKE ALL ON FUNCTION reserve_machine(integer, text), unreserve_machine(integer, timestamptz) FROM PUBLIC;
 
--- What members call. Which of these a member may call is said by allow_member().
+-- The functions that members call. allow_member() says which of them a member may call.
 
 CREATE FUNCTION grant_machine(cluster text, question text, host text) RETURNS text
 LANGUAGE c VOLATILE STRICT
