@@ -1,6 +1,6 @@
 /*
- * Preloaded into a server, lets it find the machine started anew: where the file named by BOOT_ID_FILE is there, it is read in place
- * of the kernel's number of this boot.
+ * Preloaded into a server, makes it believe that the machine was booted again: if the file named by BOOT_ID_FILE exists, it is read
+ * instead of the kernel's number of this boot.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,7 +20,7 @@ open64(const char *path, int flags, ...)
 	if (!real_open64)
 		real_open64 = (int (*)(const char *, int, ...)) dlsym(RTLD_NEXT, "open64");
 	va_start(rest, flags);
-	/* Only who makes a file gives a mode. */
+	/* Only a call that makes a file has a mode. */
 	mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
 	va_end(rest);
 	if (boot_id && strcmp(path, "/proc/sys/kernel/random/boot_id") == 0 && access(boot_id, R_OK) == 0)

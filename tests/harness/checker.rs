@@ -21,12 +21,12 @@ pub fn machine_of(id: i64) -> i64 {
 
 pub type Bounds<'a> = dyn Fn(&Caller, &Call) -> RangeInclusive<i64> + 'a;
 
-/// What is asked of a history besides that its ids are unique, and in order on each server.
+/// What is asked of a history, besides that its ids are unique and in order on each server.
 #[derive(Default)]
 pub struct Rules<'a> {
     /// The ids have the server generator's layout, and the machine id of their caller.
     pub machine: bool,
-    /// The timestamps lie within what this says for a call, in nanoseconds since the Unix epoch.
+    /// For each call, the range in which its timestamps must lie, in nanoseconds since the Unix epoch.
     pub honest: Option<&'a Bounds<'a>>,
 }
 
@@ -48,7 +48,7 @@ pub struct Violation {
 
 #[derive(Default)]
 pub struct Report {
-    /// Calls that returned ids (one for each run of them).
+    /// Calls that returned ids; a call counts once for each run of its ids.
     pub calls: u64,
     pub ids: u64,
     pub lowest: i64,
@@ -81,7 +81,7 @@ impl Report {
         assert!(self.ids > 0, "the history has no ids");
     }
 
-    /// By rising ids an id that was given twice lies beside itself.
+    /// In the order of the ids: an id that was given twice lies beside itself.
     fn sweep_by_id(&mut self, calls: impl Iterator<Item = Call>, rules: &Rules) {
         let mut highest: Option<Call> = None;
         for call in calls {
@@ -120,7 +120,7 @@ impl Report {
         }
     }
 
-    /// In the order in which they began, each call's ids lie above all that its server had returned by then.
+    /// In the order in which calls began: the ids of each lie above all that its server had returned by then.
     fn sweep_by_time(&mut self, begins: impl Iterator<Item = Call>, ends: impl Iterator<Item = Call>) {
         let servers: Vec<String> = self.callers.iter().map(|caller| caller.server.clone()).collect();
         let mut highest: HashMap<&str, Call> = HashMap::new();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     proptest! {
-        /// The sweeps against what the promises say, pair by pair.
+        /// Compares the sweeps with the promises, checked pair by pair.
         #[test]
         fn the_sweeps_find_what_a_comparison_of_all_pairs_finds(
             calls in proptest::collection::vec((0..3usize, 0..20i64, 0..6i64, 0..40i64, 1..4i64), 0..12)

@@ -9,7 +9,7 @@ pub const SECOND: i64 = 1_000_000_000;
 pub const HOUR: i64 = 3600 * SECOND;
 pub const YEAR: i64 = 8766 * HOUR;
 
-/// Nanoseconds that cannot be set, the same for every process of the machine.
+/// The clock that cannot be set, in nanoseconds, the same for every process of the machine.
 pub fn monotonic() -> i64 {
     read(libc::CLOCK_MONOTONIC)
 }
@@ -28,7 +28,7 @@ fn read(clock: libc::clockid_t) -> i64 {
     t.tv_sec * SECOND + t.tv_nsec
 }
 
-/// The fields of `struct setting` in `wall_clock.c`, and since when they hold.
+/// The fields of `struct setting` in `wall_clock.c`, and the moment from which they hold.
 #[derive(Clone, Copy, Default)]
 struct Setting {
     offset: i64,
@@ -60,7 +60,7 @@ impl Clock {
         self.change(|_, now| Setting { offset, since: now, permille: 0 });
     }
 
-    /// Moves the clock on from where it stands, too fast by `permille` (100: a tenth; -1000: it stands still).
+    /// Lets the clock go on from where it stands, too fast by `permille` (100: a tenth; -1000: it stands still).
     pub fn drift(&self, permille: i64) {
         self.change(|old, now| Setting { offset: old.wall(now) - machine_wall(now), since: now, permille });
     }

@@ -1,4 +1,4 @@
-//! One PostgreSQL server in a directory of its own, gone with its last trace when the test ends, however it ends.
+//! One PostgreSQL server in a directory of its own; both are gone when the test ends, however it ends.
 
 use super::clock::{Clock, HOUR};
 use super::wait_until;
@@ -16,10 +16,10 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// A test that takes longer hangs: its server is killed, and so it fails.
+/// A test that takes longer hangs: its server is killed, so the test fails.
 const LONGEST_LIFE: Duration = Duration::from_secs(120);
 
-/// What every test server is set to, before what its test sets. No file outside of the directory is left by a killed server.
+/// The settings of every test server; its test sets others after them. A killed server leaves no file outside its directory.
 const SETTINGS: &str = "
 listen_addresses = ''
 log_line_prefix = '%m [%p] %b '
@@ -30,7 +30,7 @@ wal_receiver_status_interval = 1s
 wal_retrieve_retry_interval = 50ms
 ";
 
-/// What makes a server one that gives ids; a test may set another machine id after it.
+/// The settings of a server that gives ids; a test may set another machine id after them.
 pub const IDGEN: &str = "
 shared_preload_libraries = 'idgen'
 idgen.machine_id = 1
@@ -47,7 +47,7 @@ pub struct Cluster {
     dir: PathBuf,
     pub clock: Clock,
     pub longest_life: Duration,
-    /// Of the command line of the next start.
+    /// Options on the command line of the next start.
     pub options: Vec<&'static str>,
     postmaster: Option<Postmaster>,
 }
@@ -66,12 +66,12 @@ impl Cluster {
         cluster
     }
 
-    /// As its settings need them, in the database postgres.
+    /// The extensions that its settings need, in the database postgres.
     pub fn create_extensions(&self) {
         let mut client = self.connect("postgres");
         client.batch_execute("CREATE EXTENSION idgen").unwrap();
         if one(&mut client, "SELECT current_setting('idgen.authority_database', true) <> ''") {
-            // Nobody has a machine id yet.
+            // No server has a machine id yet.
             client.batch_execute("CREATE EXTENSION idgen_authority; SELECT idgen_authority.confirm_book()").unwrap();
         }
     }
@@ -100,7 +100,7 @@ impl Cluster {
         standby
     }
 
-    /// The same with its clock an hour behind, and started.
+    /// A standby whose clock is an hour behind, started.
     pub fn standby_an_hour_behind(&self, name: &str) -> Cluster {
         let mut standby = self.standby(name);
         standby.clock.set(-HOUR);
@@ -108,7 +108,7 @@ impl Cluster {
         standby
     }
 
-    /// Waits until the horizon has moved so often.
+    /// Waits until the horizon has moved this many times.
     pub fn wait_for_moves(&self, times: i64) {
         let moves = || self.one::<i64>("SELECT horizon_moves FROM idgen_status()");
         let before = moves();
@@ -133,7 +133,7 @@ impl Cluster {
         copy
     }
 
-    /// Begins anew, where it was before, as a standby of another server; not started.
+    /// Throws its data away, and is a copy of another server and its standby; not started.
     pub fn become_copy_of(&self, primary: &Cluster, name: &str) {
         assert!(self.postmaster.is_none(), "the server runs");
         fs::remove_dir_all(self.data()).unwrap();
@@ -141,7 +141,7 @@ impl Cluster {
         self.become_standby(primary, name);
     }
 
-    /// Is a standby of another server from its next start on: one that has all that is here.
+    /// Makes it a standby of another server from its next start on; it must have nothing that the other has not.
     pub fn become_standby(&self, primary: &Cluster, name: &str) {
         self.follow(Some(primary), name);
         let signal = self.data().join("standby.signal");
@@ -149,7 +149,7 @@ impl Cluster {
         give_to_owner(&signal);
     }
 
-    /// Sets whom a standby follows; one that runs is to be told to read its settings.
+    /// Sets the primary that a standby follows; a running standby must then read its settings again.
     pub fn follow(&self, primary: Option<&Cluster>, name: &str) {
         let from =
             primary.map(|primary| format!("host={} user=postgres application_name={name}", primary.dir.display()));
@@ -162,7 +162,7 @@ impl Cluster {
         run(backup.arg(&origin.dir).arg("-D").arg(self.data()));
     }
 
-    /// What pg_stat_activity calls a wait of idgen: PostgreSQL knows no names of extensions' waits before 17.
+    /// The name of a wait of idgen in pg_stat_activity: before 17 PostgreSQL has no names for extensions' waits.
     pub fn wait_event(name: &str) -> &str {
         if Cluster::version() >= 17 { name } else { "Extension" }
     }
@@ -187,13 +187,13 @@ impl Cluster {
         self.dir.join("data")
     }
 
-    /// Adds lines to the configuration file; of several lines for one setting the last one counts.
+    /// Adds lines to the configuration file; if a setting has several lines, the last one counts.
     pub fn configure(&self, settings: &str) {
         let mut file = OpenOptions::new().append(true).open(self.data().join("postgresql.conf")).unwrap();
         writeln!(file, "{settings}").unwrap();
     }
 
-    /// Adds lines and has the running server read them: new sessions have them on return, others soon.
+    /// Adds lines, and makes the running server read them: new sessions have them on return, others soon.
     pub fn reconfigure(&self, settings: &str) {
         let loaded = || self.one::<f64>("SELECT extract(epoch FROM pg_conf_load_time())::float8");
         let before = loaded();
@@ -209,7 +209,7 @@ impl Cluster {
         }
     }
 
-    /// Starts the server, and waits until it accepts connections; with the log when it does not get there.
+    /// Starts the server, and waits until it accepts connections; an error has the log.
     pub fn try_start(&mut self) -> Result<(), String> {
         assert!(self.postmaster.is_none(), "the server runs already");
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
@@ -240,7 +240,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// When the server starts next, the machine has been started anew.
+    /// At its next start the server finds that the machine was booted again.
     pub fn reboot_machine(&self) {
         fs::write(self.boot_id_file(), "another boot\n").unwrap();
     }
@@ -270,7 +270,7 @@ impl Cluster {
         self.end(|postmaster| signal(postmaster, number));
     }
 
-    /// The end of the postmaster and of all its children, without a word, as when the machine fails.
+    /// Ends the postmaster and all its children without a word, as when the machine fails.
     pub fn kill(&mut self) {
         self.end(kill_tree);
     }
@@ -280,10 +280,10 @@ impl Cluster {
         self.end(|_| ());
     }
 
-    /// Stops the postmaster and all its children, as a machine is that pauses.
+    /// Stops the postmaster and all its children, as when the machine pauses.
     pub fn pause(&self) {
         let postmaster = self.pid();
-        // First, so that it starts no other child.
+        // The postmaster first, so that it starts no other child.
         signal(postmaster, libc::SIGSTOP);
         signal_all(&children(postmaster), libc::SIGSTOP);
     }
@@ -311,7 +311,7 @@ impl Cluster {
         file.lines().nth(6)?.split_whitespace().nth(1)?.parse().ok()
     }
 
-    /// Sends a signal to the child whose title says this, such as `checkpointer` or `idgen`.
+    /// Sends a signal to the child with this in its title, such as `checkpointer` or `idgen`.
     pub fn signal_child(&self, title: &str, number: i32) -> u32 {
         let pid = self.child(title).unwrap_or_else(|| panic!("the server has no process {title}"));
         signal(pid, number);
@@ -348,7 +348,7 @@ impl Cluster {
         self.connection(database).connect(NoTls)
     }
 
-    /// Where this server is reached, for clients that come back to it by themselves.
+    /// The address of this server, for clients that reconnect by themselves.
     pub fn connection(&self, database: &str) -> Config {
         self.address(database).into()
     }
@@ -359,12 +359,12 @@ impl Cluster {
         config
     }
 
-    /// Where this server is reached, as a libpq connection string.
+    /// The address of this server, as a libpq connection string.
     pub fn conninfo(&self) -> String {
         format!("host={} user=postgres dbname=postgres", self.dir.display())
     }
 
-    /// Where that of these servers is reached which is the primary.
+    /// The address of these servers, as a libpq connection string that leads to the primary.
     pub fn conninfo_of_primary(servers: &[Cluster]) -> String {
         let hosts: Vec<String> = servers.iter().map(|server| server.dir.display().to_string()).collect();
         format!("host={} user=postgres dbname=postgres target_session_attrs=read-write", hosts.join(","))
@@ -419,14 +419,14 @@ pub fn one<T: FromSqlOwned>(client: &mut Client, sql: &str) -> T {
     client.query_one(sql, &[]).unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
 }
 
-/// What the server says against a query.
+/// The error that the server gives for a query.
 #[track_caller]
 pub fn refusal(client: &mut Client, sql: &str) -> DbError {
     let error = client.query(sql, &[]).expect_err(sql);
     error.as_db_error().unwrap_or_else(|| panic!("{sql}: {error:?}")).clone()
 }
 
-/// Fails unless the query is refused with this code, and a hint that says this.
+/// Fails unless the query is refused with this code, and with a hint that contains `hint`.
 #[track_caller]
 pub fn assert_refused(client: &mut Client, sql: &str, code: SqlState, hint: &str) {
     let error = refusal(client, sql);
@@ -445,7 +445,7 @@ pub fn signal(pid: u32, number: i32) {
     assert_eq!(result, 0, "process {pid} cannot be sent signal {number}");
 }
 
-/// Those that are gone already are left out.
+/// Processes that are gone already are left out.
 fn signal_all(pids: &[u32], number: i32) {
     for pid in pids {
         // SAFETY: a system call that touches no memory.
@@ -462,7 +462,7 @@ pub fn kill_tree(postmaster: u32) {
     wait_until("the killed processes are gone", || children.iter().all(|pid| is_gone(*pid)));
 }
 
-/// Kills the server when its life gets too long, unless what is returned is dropped before.
+/// Kills the server when it lives too long, unless the sender that is returned is dropped before.
 fn watch(postmaster: u32, longest_life: Duration) -> mpsc::Sender<()> {
     let (watched, end) = mpsc::channel();
     thread::spawn(move || {
@@ -483,7 +483,7 @@ fn is_gone(pid: u32) -> bool {
     stat(pid).is_none_or(|(state, _)| state == "Z" || state == "X")
 }
 
-/// State and parent of a process; its name before them may hold anything, also a parenthesis.
+/// State and parent of a process. Its name, which comes before them, may hold any character, also a parenthesis.
 fn stat(pid: u32) -> Option<(String, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
@@ -494,7 +494,7 @@ fn title_of(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()
 }
 
-/// A program of PostgreSQL, run by a user that it accepts, untouched by the environment's settings for it.
+/// A program of PostgreSQL, run by a user that it accepts, without the environment's settings for it.
 pub fn program(name: &str) -> Command {
     let folder =
         std::env::var_os("PG_BINDIR").expect("PG_BINDIR names the folder of PostgreSQL's programs: see tests/setup.sh");
@@ -502,7 +502,7 @@ pub fn program(name: &str) -> Command {
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
         command.env_remove(variable);
     }
-    // Nor by files that libpq looks for at home.
+    // Without the files that libpq looks for at home.
     command.env("HOME", "/nonexistent");
     command.env("LC_ALL", "C").env("RUST_BACKTRACE", "0").stdin(Stdio::null()).current_dir("/");
     if let Some((user, group)) = owner() {
@@ -516,7 +516,7 @@ pub fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The user postgres, who owns the servers when root runs the tests: PostgreSQL refuses to be root's.
+/// The user postgres, which owns the servers when root runs the tests: PostgreSQL refuses to run as root.
 fn owner() -> Option<(u32, u32)> {
     // SAFETY: a system call that touches no memory.
     if unsafe { libc::geteuid() } != 0 {
@@ -534,7 +534,7 @@ pub fn give_to_owner(path: &Path) {
     }
 }
 
-/// The directory of all the servers of this process. A shell outlives the process, also when that is killed, and removes it.
+/// The directory of all servers of this process. A shell removes it; the shell outlives the process, even if that is killed.
 pub fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
@@ -568,7 +568,7 @@ fn build(library: &Path, source: &[u8]) {
     assert!(process.wait().unwrap().success(), "{} was not built", library.display());
 }
 
-/// A data directory that no server ever ran on: copying it is ten times as fast as another initdb.
+/// A data directory on which no server ever ran: to copy it is ten times as fast as another initdb.
 fn template() -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {

@@ -18,7 +18,7 @@ pub struct Call {
     /// When it began and when it returned, by [`monotonic`].
     pub begin: i64,
     pub end: i64,
-    /// The first of `count` ids; where there are none, the SQLSTATE (or zeros) as eight bytes.
+    /// The first of `count` ids; if there are none, the SQLSTATE (or zeros) as eight bytes.
     pub first: i64,
     pub count: u32,
     pub client: u32,
@@ -55,10 +55,10 @@ impl Call {
     }
 }
 
-/// Who called whom.
+/// A client, and the server that it calls.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// A name for all servers that must give ids in order, as if they were one: those before and after a failover.
+    /// The name of all servers whose ids must be in order as if they were one: those before and after a failover share it.
     pub server: String,
     pub database: String,
     /// The machine id that the ids must have.
@@ -147,7 +147,7 @@ impl Recorder {
         let begin = monotonic();
         let batch = format!("{}/{begin}", self.client);
         let copied = client.copy_in("COPY copied (batch) FROM STDIN").and_then(|mut copy| {
-            // What cannot be written has its reason in the end.
+            // If the rows cannot be written, the end of the copy tells why.
             let _ = copy.write_all(format!("{batch}\n").repeat(rows).as_bytes());
             copy.finish()
         });
@@ -184,7 +184,7 @@ impl Recorder {
         }
     }
 
-    /// Without a code no answer came: the call may have taken an id, or not.
+    /// Records a call that failed. Without a code no answer came: the call may have taken an id, or not.
     pub fn failed(&mut self, begin: i64, end: i64, code: Option<&SqlState>) {
         let mut packed = [0; 8];
         let code = code.map_or("", SqlState::code);

@@ -14,9 +14,9 @@ use std::time::Duration;
 pub enum Way<'a> {
     /// By a query that returns them.
     Query(&'a str),
-    /// By such queries, of which so many are under way at a time.
+    /// By queries that return them, of which this many are under way at a time.
     Pipeline(&'a str, usize),
-    /// By COPY of so many rows: see [`COPIED`](super::history::COPIED).
+    /// By COPY of this many rows: see [`COPIED`](super::history::COPIED).
     Copy(usize),
 }
 
@@ -41,7 +41,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Has this many sessions with the server, known to the history under this name, take ids in this way.
+    /// Makes this many sessions with the server take ids in this way; the history knows the server by this name.
     pub fn start<'a>(
         cluster: &Cluster,
         history: &History,
@@ -54,7 +54,7 @@ impl Load {
         load
     }
 
-    /// The same for so long (see [`Load::flow`]), and ends it.
+    /// The same for some time (see [`Load::flow`]), after which the load ends.
     pub fn run<'a>(
         cluster: &Cluster,
         history: &History,
@@ -68,7 +68,7 @@ impl Load {
         load.finish();
     }
 
-    /// Without a session yet.
+    /// A load without sessions.
     pub fn none() -> Load {
         Load { stop: Arc::default(), calls: Arc::default(), sessions: Vec::new(), rest: Duration::ZERO }
     }
@@ -87,7 +87,7 @@ impl Load {
             let mut client = cluster.connect(database);
             let machine = one(&mut client, "SELECT coalesce(current_setting('idgen.machine_id', true), '-1')::bigint");
             let mut recorder = history.client(server, database, machine);
-            // Takes ids; how many calls returned some, or None when the session has ended.
+            // Takes ids: the number of calls that returned some, or None when the session has ended.
             let mut take: Box<dyn FnMut() -> Option<u64> + Send> = match way {
                 Way::Query(query) => {
                     let query = client.prepare(query).unwrap();
@@ -122,7 +122,7 @@ impl Load {
         wait_until("ids flow", || self.calls.load(Ordering::Relaxed) >= enough);
     }
 
-    /// Ends the sessions; those whose server died have ended.
+    /// Ends the sessions; those of a server that died have ended.
     pub fn finish(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for session in self.sessions.drain(..) {

@@ -1,7 +1,7 @@
-//! Real PostgreSQL servers that tests start, kill, clone and promote, each with a wall clock of its own; and histories of what their
-//! clients saw, with a checker of what idgen promises about them.
+//! Real PostgreSQL servers that tests start, kill, clone and promote, each with a wall clock of its own; and histories of
+//! what their clients saw, with a checker that compares these with what idgen promises.
 //!
-//! The servers' programs are those of the folder that the environment variable `PG_BINDIR` names (`tests/setup.sh` prints it).
+//! The servers' programs are in the folder that the environment variable `PG_BINDIR` names (`tests/setup.sh` prints it).
 
 // Each test binary uses a part of it.
 #![allow(dead_code)]
@@ -17,7 +17,7 @@ mod sort;
 
 use std::time::{Duration, Instant};
 
-/// Waits for something that comes soon, and fails when it does not.
+/// Waits for something that comes soon, and fails if it does not come.
 #[track_caller]
 pub fn wait_until(what: &str, happened: impl FnMut() -> bool) {
     wait_at_most(Duration::from_secs(30), what, happened);

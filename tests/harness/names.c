@@ -1,6 +1,6 @@
 /*
- * Preloaded into a server, is a name service: hangs.test takes half a minute, and two.test has two addresses, at the first of which
- * nobody listens.
+ * A name service, preloaded into a server: hangs.test takes half a minute, and two.test has two addresses; nobody listens at the
+ * first.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,4 +1,4 @@
-//! A session that sends its next calls before it has the answers to those before.
+//! A session that sends its next calls before it has the answers to earlier ones.
 
 use super::clock::monotonic;
 use super::cluster::Cluster;
@@ -15,7 +15,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// This many of such queries, which return ids, are under way at a time.
+    /// A session with this many queries under way at a time; each returns ids.
     pub fn new(cluster: &Cluster, database: &str, query: &str, depth: usize) -> Pipeline {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let (client, connection) = runtime.block_on(cluster.address(database).connect(NoTls)).unwrap();
@@ -28,7 +28,7 @@ impl Pipeline {
         self.client.is_closed()
     }
 
-    /// Sends the queries, records each from when it was sent until it was answered, and returns how many returned ids.
+    /// Sends the queries, and records each from sending to answer. Returns how many of them returned ids.
     pub fn calls(&self, recorder: &mut Recorder) -> u64 {
         let call = async || {
             let begin = monotonic();
@@ -44,7 +44,7 @@ impl Pipeline {
                 returned += 1;
             }
         }
-        // To the recorder they are at the same time; the server takes one after the other.
+        // To the recorder they overlap, but the server takes one after the other.
         assert!(all.is_sorted_by(|a, b| a < b), "the ids of one session are not in order: {all:?}");
         returned
     }

@@ -1,5 +1,5 @@
-//! A network between a server and its clients, with its faults: a port of this machine that passes bytes on, late, not
-//! at all, or half of them.
+//! A network between a server and its clients, with its faults: a port of this machine that passes bytes on, passes them on
+//! late, or loses them, some or all.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,14 +10,14 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Which way bytes go.
+/// The way that bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     ToServer,
     ToClient,
 }
 
-/// What becomes of a client that connects.
+/// What a client meets that connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     Open,
@@ -32,11 +32,11 @@ struct Weather {
     door: AtomicU32,
     /// Microseconds on each way.
     delay: AtomicU64,
-    /// Bytes on the way are held back: they come when it clears up, or are lost with their connection.
+    /// Bytes on this way are held back: they come when the faults end, or are lost with their connection.
     held: [AtomicBool; 2],
     /// The next bytes on this way are the last of their connection, and half of them are missing.
     cut: [AtomicBool; 2],
-    /// Connections made before this number changed are to end.
+    /// Connections that were made before this number changed are to end.
     generation: AtomicU32,
     closed: AtomicBool,
 }
@@ -47,7 +47,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of the server that listens at this socket.
+    /// A proxy in front of the server that listens at this socket.
     pub fn to(socket: &Path) -> Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let proxy = Proxy { port: listener.local_addr().unwrap().port(), weather: Arc::default() };
@@ -56,7 +56,7 @@ impl Proxy {
         proxy
     }
 
-    /// Where the server is reached through it, as a libpq connection string.
+    /// The address of the server through the proxy, as a libpq connection string.
     pub fn conninfo(&self) -> String {
         format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
     }
@@ -69,22 +69,22 @@ impl Proxy {
         self.weather.delay.store(each_way.as_micros() as u64, SeqCst);
     }
 
-    /// Holds all bytes on this way back.
+    /// Holds back all bytes on this way.
     pub fn hold(&self, way: Way) {
         self.weather.held[way as usize].store(true, SeqCst);
     }
 
-    /// Cuts a connection in the middle of the next message on this way.
+    /// Cuts a connection in the middle of its next message on this way.
     pub fn cut_in_message(&self, way: Way) {
         self.weather.cut[way as usize].store(true, SeqCst);
     }
 
-    /// Ends all connections, and what is held back in them is lost.
+    /// Ends all connections; bytes that are held back in them are lost.
     pub fn cut(&self) {
         self.weather.generation.fetch_add(1, SeqCst);
     }
 
-    /// No fault from now on. What was held back comes now.
+    /// Ends all faults. Bytes that were held back come now.
     pub fn clear_up(&self) {
         self.door(Door::Open);
         self.delay(Duration::ZERO);
@@ -99,7 +99,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.weather.closed.store(true, SeqCst);
         self.cut();
-        // Wakes who listens.
+        // Wakes the listener.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
@@ -135,7 +135,7 @@ fn connect(client: TcpStream, server: UnixStream, weather: &Arc<Weather>) {
     pass(from_server, client, Way::ToClient, weather, end);
 }
 
-/// Passes bytes on, each batch of them when it is due: others may come meanwhile.
+/// Passes bytes on, each batch when it is due: more may come meanwhile.
 fn pass(
     mut from: impl Read + Send + 'static,
     mut to: impl Write + Send + 'static,
@@ -181,7 +181,7 @@ fn pass(
                 break;
             }
         }
-        // The end of a connection takes the same way as its bytes.
+        // The end of a connection is delayed and held back as its bytes are.
         while weather.held[way].load(SeqCst) && lives() {
             thread::sleep(tick);
         }

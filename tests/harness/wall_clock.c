@@ -1,5 +1,5 @@
 /*
- * Preloaded into a server, sets its wall clock without touching the machine's: CLOCK_REALTIME, gettimeofday() and time() are moved,
+ * Preloaded into a server, sets the server's wall clock and leaves the machine's alone: CLOCK_REALTIME, gettimeofday() and time() are moved,
  * every other clock is the real one (idgen counts on CLOCK_BOOTTIME, which nobody can set).
  *
  * The file named by WALL_CLOCK_FILE says how, and may be rewritten while the server runs. `version` is odd during a change.
