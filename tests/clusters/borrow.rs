@@ -10,7 +10,7 @@ use crate::{IDENTITY, NEXT};
 use postgres::error::SqlState;
 use std::thread;
 
-/// A call that takes all that may be borrowed, and uses the first id of it.
+/// A call that takes all that may be borrowed, and uses the first id.
 const BURST: &str = "SELECT idgen_next_many(2000000000) LIMIT 1";
 
 #[test]
@@ -31,7 +31,7 @@ fn a_burst_runs_ahead_of_the_clock_by_no_more_than_max_borrow() {
     assert!(cluster.one::<i64>("SELECT loan_sleeps FROM idgen_status()") > 0, "nobody had to wait: no burst");
 }
 
-/// A server with debts: a burst has borrowed as much as `max_borrow` permitted, and then loans are forbidden.
+/// A server in debt: a burst has borrowed as much as `max_borrow` permitted, and then loans are forbidden.
 fn indebted(settings: &str) -> Cluster {
     let cluster = Cluster::with_idgen(settings);
     cluster.connect("postgres").batch_execute(BURST).unwrap();
@@ -42,7 +42,7 @@ fn indebted(settings: &str) -> Cluster {
     cluster
 }
 
-/// Begins a call that waits, has `end` end it at once when it does, and returns what it says.
+/// Begins a call that waits, ends it by `end`, and returns the call's error; the call must end at once.
 fn ended_by(cluster: &Cluster, end: &str) -> Option<SqlState> {
     let mut client = cluster.connect("postgres");
     client.batch_execute("SET idgen.wait_timeout = '10min'").unwrap();
@@ -62,7 +62,7 @@ fn ended_by(cluster: &Cluster, end: &str) -> Option<SqlState> {
 fn cancel_terminate_and_statement_timeout_end_a_call_that_waits_for_a_loan_at_once() {
     let cluster = indebted("idgen.horizon_lead = '1h'\nidgen.max_borrow = '1min'");
     assert_eq!(ended_by(&cluster, "pg_cancel_backend"), Some(SqlState::QUERY_CANCELED));
-    // The client may see the end of the connection before it reads why.
+    // The client may see the connection end before it reads the reason.
     assert!([None, Some(SqlState::ADMIN_SHUTDOWN)].contains(&ended_by(&cluster, "pg_terminate_backend")));
     let mut client = cluster.connect("postgres");
     client.batch_execute("SET statement_timeout = '200ms'; SET idgen.wait_timeout = '10min'").unwrap();

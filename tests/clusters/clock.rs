@@ -1,4 +1,4 @@
-//! Steps of the wall clock: ids go on, no call waits for a clock, what is beyond belief is not followed, and what was followed heals.
+//! Steps of the wall clock: ids go on, no call waits for a clock, unbelievable leaps are not followed, followed ones heal.
 
 use crate::harness::checker::{Rules, check, time_of};
 use crate::harness::clock::{HOUR, SECOND, YEAR, machine_wall, monotonic};
@@ -14,12 +14,12 @@ fn next(cluster: &Cluster) -> i64 {
     time_of(cluster.one(NEXT))
 }
 
-/// In seconds.
+/// An interval of `idgen_status()`, in seconds.
 fn status(cluster: &Cluster, interval: &str) -> f64 {
     cluster.one(&format!("SELECT extract(epoch FROM {interval})::float8 FROM idgen_status()"))
 }
 
-/// No duplicate, no id out of order, no call that took a second, and no error but that of a server that was stopped.
+/// No duplicate, no id out of order, no call that took a second, and no error except of a server that was stopped.
 fn assert_nobody_waited(cluster: &Cluster, history: &History, rules: &Rules) {
     let report = check(history, rules);
     report.assert_clean();

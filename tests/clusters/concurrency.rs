@@ -54,7 +54,7 @@ fn a_batch_of_a_million_ids_is_increasing() {
     assert_eq!(cluster.one::<i64>(increasing), 1_000_000);
 }
 
-/// A batch that was taken as a whole would ask for two thousand million.
+/// A batch taken as a whole would ask for two thousand million ids.
 #[test]
 fn a_batch_is_taken_as_it_is_used() {
     let cluster = Cluster::with_idgen("");
@@ -88,7 +88,7 @@ fn read_only_transactions_and_parallel_workers_are_given_ids() {
     assert_eq!(distinct, 200_000);
 }
 
-/// Ids that workers took below a Gather were in another order than its rows.
+/// Ids that parallel workers took below a Gather were not in the order of its rows.
 #[test]
 fn in_a_parallel_plan_ids_are_in_the_order_of_the_rows() {
     let cluster = Cluster::with_idgen("");

@@ -1,11 +1,11 @@
-//! The harness itself: its clocks move, and it reports what idgen is to be free of.
+//! The harness itself: its clocks move, and it reports faults that idgen must not have.
 
 use crate::harness::checker::{Promise, Rules, check};
 use crate::harness::clock::{HOUR, SECOND, monotonic};
 use crate::harness::cluster::{Cluster, one};
 use crate::harness::history::History;
 
-/// PostgreSQL gives the next values of a sequence to others before the session that began them is on disk.
+/// PostgreSQL gives the next values of a sequence to others before the record of the session that began them is on disk.
 #[test]
 fn nextval_is_reported_to_repeat_ids_after_a_kill() {
     let mut cluster = Cluster::running("");

@@ -1,5 +1,5 @@
-//! COPY FROM inserts rows with ids in batches, as rows with an identity column; and nothing that is planned beside it takes its
-//! ids for the same in each row.
+//! COPY FROM inserts rows with ids in batches, as it does with an identity column; and no default that is planned meanwhile
+//! for another reason gets one id for all rows.
 
 use crate::harness::cluster::{Cluster, one, refusal};
 use postgres::error::SqlState;
@@ -14,7 +14,7 @@ fn copy(client: &mut Client, into: &str, rows: usize) -> Result<u64, postgres::E
     writer.finish()
 }
 
-/// The bytes of WAL that it writes.
+/// The bytes of WAL that a COPY of many rows into this table writes.
 fn wal(client: &mut Client, into: &str) -> i64 {
     let position = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn";
     let now = |client: &mut Client| one::<i64>(client, &format!("SELECT ({position})::bigint"));
@@ -23,7 +23,7 @@ fn wal(client: &mut Client, into: &str) -> i64 {
     now(client) - before
 }
 
-/// Whether the id differs from row to row of the table, and rises with them.
+/// Whether the id differs from row to row of the table, and rises with the rows.
 fn rises(client: &mut Client, table: &str) -> bool {
     let rises = format!(
         "SELECT bool_and(id > before) AND count(DISTINCT id) = count(*)
@@ -68,7 +68,7 @@ fn rows_with_ids_go_in_in_batches() {
     }
 }
 
-/// Each adds a column to `other`, while rows are copied into `t`.
+/// Each of these adds a column to `other`, while rows are copied into `t`.
 #[test]
 fn a_column_that_is_added_while_rows_are_copied_has_an_id_of_its_own_in_each_row() {
     const ADD: &str = "ALTER TABLE other ADD COLUMN id bigint NOT NULL DEFAULT idgen_next()";
@@ -154,7 +154,7 @@ fn what_is_planned_in_a_copy_asks_for_an_id_each_time() {
     copy(&mut client, "t(n)", 50).unwrap();
     assert_eq!(one::<i64>(&mut client, "SELECT count(DISTINCT id) FROM log"), 150);
     assert!(rises(&mut client, "log"));
-    // Of a volatile function no index is asked.
+    // A volatile function cannot be an index condition.
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM log WHERE plan ~ 'Filter' AND plan !~ 'Index Cond'"), 50);
     let ids = client.query("EXECUTE p", &[]).unwrap();
     assert_ne!(ids[0].get::<_, i64>(0), ids[1].get::<_, i64>(0));
@@ -227,7 +227,7 @@ fn errors_and_privileges_are_those_of_a_copy_without_idgen() {
     let mut someone = cluster.connection("postgres").user("someone").connect(NoTls).unwrap();
     let error = copy(&mut someone, "t(n)", 5).unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE));
-    // The twins are nobody's to call.
+    // Nobody may call the twins.
     for call in [
         "idgen_next_in_copy(NULL)",
         "idgen_next_in_copy(1)",

@@ -7,8 +7,8 @@ use crate::harness::history::History;
 use crate::harness::load::Load;
 use crate::{IDENTITY_AND_TIME, NEXT};
 
-/// Ends the server, or one of its processes, in full flow, as often as said, and each time its clock goes back one more hour.
-/// The timestamps follow the clock that goes on from before the first end.
+/// Ends the server, or one of its processes, in full flow, this many times; each time its clock goes back one more hour. The
+/// timestamps follow the clock that ran before the first end.
 fn ids_go_on_above_all_that_were_seen(times: i64, end: impl Fn(&mut Cluster)) {
     let mut cluster = Cluster::with_idgen("");
     let history = History::new();
@@ -53,7 +53,7 @@ fn ids_stay_unique_and_ordered_across_restarts() {
     });
 }
 
-/// PostgreSQL then wipes the shared memory and starts anew by itself.
+/// After this PostgreSQL wipes the shared memory and starts again by itself.
 #[test]
 fn ids_stay_unique_and_ordered_across_kills_of_one_backend() {
     ids_go_on_above_all_that_were_seen(3, |cluster| kill_child(cluster, "[local]"));
@@ -76,7 +76,7 @@ fn kill_child(cluster: &Cluster, title: &str) {
     cluster.wait_for_crash_restart(killed);
 }
 
-/// The register is read without idgen, so that nothing has moved it since the kill.
+/// The register is read without idgen, so nothing has moved it since the kill.
 #[test]
 fn no_id_was_visible_beyond_the_horizon_that_a_restart_finds() {
     let mut cluster = Cluster::with_idgen("idgen.horizon_lead = '100ms'\nidgen.max_borrow = '50ms'");

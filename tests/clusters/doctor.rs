@@ -1,5 +1,5 @@
-//! When ids stop, everything says so: the doctor names the cause and what to do, `idgen_status()` says why and since when, the
-//! log when they stop and go on.
+//! When ids stop, everything says so: the doctor names the cause and the remedy, `idgen_status()` says why and since when,
+//! and the log says when ids stop and go on.
 
 use crate::harness::clock::{SECOND, monotonic};
 use crate::harness::cluster::{Cluster, Mode, one, refusal, signal};
@@ -17,7 +17,7 @@ fn findings(cluster: &Cluster) -> Vec<String> {
     rows.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// Waits until the doctor has a line that begins so and says this.
+/// Waits until the doctor has a line that begins with `start` and contains `remedy`.
 fn finds(cluster: &Cluster, start: &str, remedy: &str) {
     let mut all = vec![];
     wait_until(&format!("the doctor finds {start} {remedy}"), || {
@@ -234,7 +234,7 @@ fn a_server_that_accepts_and_never_answers_delays_the_doctor_by_seconds_and_it_c
     let since = monotonic();
     finds(&cluster, "notice: not looked at: server silent", "no answer");
     assert!(monotonic() - since < 10 * SECOND);
-    // One that answers, and then stands still.
+    // A server that answers first, and then stands still.
     let other = Cluster::with_idgen("idgen.machine_id = 2");
     let host = other.data().parent().unwrap().display().to_string();
     client

@@ -42,7 +42,7 @@ fn without_a_machine_id_no_id_is_given() {
     client.batch_execute("SELECT * FROM idgen_status()").unwrap();
 }
 
-/// As the runbook has every copy of a server be started the first time.
+/// The runbook says that every copy of a server is to be started like this the first time.
 #[test]
 fn a_copy_that_is_started_without_a_number_gives_no_id_until_it_has_one_of_its_own() {
     let origin = Cluster::with_idgen("");
@@ -50,7 +50,7 @@ fn a_copy_that_is_started_without_a_number_gives_no_id_until_it_has_one_of_its_o
     let mut copy = origin.copy();
     copy.options = vec!["-c", "idgen.machine_id=-1"];
     copy.start();
-    // Also where somebody has it read its settings again.
+    // Also if somebody makes it read its settings again.
     copy.reconfigure("idgen.machine_id = 1");
     let mut client = copy.connect("postgres");
     assert_refused(&mut client, NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen.machine_id");
@@ -138,7 +138,7 @@ fn without_a_place_for_the_horizon_no_id_is_given() {
         client.query_one(NEXT, &[]).is_err_and(|error| error.code() == Some(&SqlState::CONFIGURATION_LIMIT_EXCEEDED))
     });
     assert_refused(&mut client, NEXT, SqlState::CONFIGURATION_LIMIT_EXCEEDED, places);
-    // Between two lives of the worker too.
+    // Also between two lives of the worker.
     for _ in 0..15 {
         let obstacle: String = cluster.one("SELECT obstacle FROM idgen_status()");
         assert!(obstacle.contains("no place for the durable horizon"), "{obstacle}");

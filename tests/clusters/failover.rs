@@ -24,7 +24,7 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_with_its_clock_an_hour_behi
     let load = Load::start(&primary, &history, "a", 3, NEXT);
     load.flow(1000);
     assert_refused(&mut client, NEXT, SqlState::READ_ONLY_SQL_TRANSACTION, "promote");
-    // What promise 4 covers under load: a lag of less than half a lead less what is borrowed.
+    // What promise 4 covers under load: a lag below half a lead less what is borrowed.
     wait_until("the standby has replayed a horizon half a lead ahead", || {
         standby.one("SELECT horizon > clock_timestamp() + '1 hour 2 seconds' FROM idgen_status()")
     });
@@ -36,7 +36,7 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_with_its_clock_an_hour_behi
     load.flow(1000);
     load.finish();
     check(&history, &IDENTITY_AND_TIME).assert_clean();
-    // A session that was refused as one of a standby goes on as one of a primary.
+    // A session that was refused while the server was a standby goes on now that it is a primary.
     client.batch_execute(NEXT).unwrap();
 }
 

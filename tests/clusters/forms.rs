@@ -34,11 +34,11 @@ fn uuids_are_unique_and_in_order_over_all_sessions_across_kills_while_the_clock_
 
 const KEY: &str = "0123456789abcdef";
 
-/// What OpenSSL makes of 1 with this key, in base32:
+/// The text that OpenSSL makes of 1 with this key, in base32:
 /// printf '\0\0\0\0\0\0\0\1' | openssl enc -bf-ecb -nopad -K 30313233343536373839616263646566 -provider legacy
 const OPAQUE_1: &str = "3F80JVS2C3S9M";
 
-/// Writes the file with the key, as only the server may read it.
+/// Writes the file with the key, readable for the server only.
 fn write_key(cluster: &Cluster, key: &str) {
     let file = cluster.data().join("opaque.key");
     fs::write(&file, key).unwrap();
@@ -66,7 +66,7 @@ fn the_opaque_form_needs_a_key_and_is_read_back_with_it_only() {
     assert_refused(&mut client, "SELECT idgen_to_opaque(-1)", SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "");
     assert_refused(&mut client, "SELECT idgen_from_opaque('x')", SqlState::INVALID_TEXT_REPRESENTATION, "mistyped");
 
-    // A session that worked with the old key works with the new one once the settings are loaded again.
+    // A session that worked with the old key works with the new one after a reload of the settings.
     write_key(&cluster, "another key, long enough");
     assert_eq!(one::<String>(&mut client, "SELECT idgen_to_opaque(1)"), text);
     cluster.reconfigure("");

@@ -1,5 +1,5 @@
-//! Generators: every preset keeps the promises, counters persist, sessions have streams of their own, and what a DBA does to a
-//! sequence does no harm.
+//! Generators: every preset keeps the promises, counters persist, sessions have their own streams, and no DBA's change of a
+//! sequence does harm.
 
 use crate::harness::checker::{Rules, check};
 use crate::harness::clock::HOUR;
@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Ids of a generator are unique and in order; what they say depends on its layout.
+/// Ids of a generator are unique and in order; what else they say depends on its layout.
 const PLAIN: Rules = Rules { machine: false, honest: None };
 
 const SESSIONS: usize = 8;
@@ -58,7 +58,7 @@ fn every_preset_is_unique_and_ordered_at_its_own_rate_and_goes_on_above_after_a_
         let query = format!("SELECT idgen_next('{preset}') FROM generate_series(1, {BATCH})");
         let mut load = Load::start(&cluster, &history, "0", 1, &query);
         for session in 1..SESSIONS {
-            // Sessions with streams of their own promise no order between them.
+            // Between sessions with streams of their own no order is promised.
             let server = if own_streams { session.to_string() } else { "0".into() };
             load.add(&cluster, &history, &server, "postgres", 1, &query);
         }
@@ -111,7 +111,7 @@ fn a_counter_flushes_once_for_each_block_and_a_kill_loses_two_blocks_at_most() {
     assert!(after > last && after - last - 1 < 100, "{after} after {last}");
 }
 
-/// The worker opens a kept block at the moment at which a session takes the next: neither block is skipped.
+/// The worker opens a kept block at the moment when a session takes the next one: neither block is skipped.
 #[test]
 fn a_counter_that_nobody_restarts_or_kills_has_no_gap() {
     let cluster = Cluster::with_idgen("");
@@ -132,11 +132,11 @@ fn a_counter_that_nobody_restarts_or_kills_has_no_gap() {
     });
     assert_eq!(load, 18_000);
     let last = value(&mut client, "c");
-    // What was taken by a call that returns a set, and is left of its last run, is used by nobody.
+    // Of the values that a set-returning call took, those left of its last run are never used.
     assert!((18_001..18_010).contains(&last), "{last}");
 }
 
-/// With the worker stopped every flush is the session's own.
+/// With the worker stopped, every session flushes by itself.
 #[test]
 fn a_counter_that_is_used_faster_than_the_disk_waits_once_for_two_blocks_and_has_no_more_in_flight() {
     let cluster = Cluster::with_idgen("wal_writer_delay = '10s'");
@@ -199,12 +199,12 @@ fn a_counter_skips_nothing_when_calls_fail_because_the_standby_is_away() {
 fn sessions_that_race_for_blocks_with_nextval_and_setval_beside_them_never_share_a_value() {
     let cluster = Cluster::with_idgen("");
     let mut client = cluster.connect("postgres");
-    // Without machine bits an id is the plain value.
+    // Without machine bits an id is the plain count.
     client.batch_execute("CREATE SEQUENCE c; SECURITY LABEL FOR idgen ON SEQUENCE c IS 'counter:62 flush:5'").unwrap();
     let history = History::new();
     let mut load = Load::start(&cluster, &history, "ids", SESSIONS, "SELECT idgen_next('c')");
     load.add(&cluster, &history, "ids", "postgres", 1, "SELECT idgen_next_many('c', 37)");
-    // What nextval() gives lies above the block in use.
+    // The values of nextval() lie above the block in use.
     load.add(&cluster, &history, "nextval", "postgres", 2, "SELECT nextval('c')");
     for step in 1..=5 {
         load.flow(500);
@@ -227,7 +227,7 @@ fn what_the_owner_does_to_a_counter_holds_for_sessions_that_have_used_it() {
     owner.batch_execute("ALTER SEQUENCE c RESTART 500").unwrap();
     assert_eq!(value(&mut user, "c"), 500);
 
-    // A RESTART that is not committed yet makes others wait, and one that is rolled back has not been.
+    // A RESTART that is not committed yet makes others wait; one that was rolled back never happened.
     let mut transaction = owner.transaction().unwrap();
     transaction.batch_execute("ALTER SEQUENCE c RESTART").unwrap();
     user.batch_execute("SET lock_timeout = '100ms'").unwrap();
@@ -242,7 +242,7 @@ fn what_the_owner_does_to_a_counter_holds_for_sessions_that_have_used_it() {
     assert!(values.is_sorted_by(|a, b| a < b) && values[0] > before && values[24] > 2000, "{values:?}");
 
     for change in ["INCREMENT 2", "INCREMENT -1", "INCREMENT 1 CYCLE", "NO CYCLE SET UNLOGGED"] {
-        // SET UNLOGGED stands alone.
+        // SET UNLOGGED must be a statement of its own.
         for part in change.split_inclusive("CYCLE ") {
             owner.batch_execute(&format!("ALTER SEQUENCE c {part}")).unwrap();
         }
@@ -275,7 +275,7 @@ fn what_the_owner_does_to_a_counter_holds_for_sessions_that_have_used_it() {
     assert_eq!(one::<i64>(&mut user, insert), 1);
 }
 
-/// As fixtures are loaded: a few times, and the counter would be at its end.
+/// Tools that load fixtures do this: after a few times the counter would be used up.
 #[test]
 fn a_counter_that_is_set_to_the_highest_key_does_not_take_it_for_a_count() {
     let cluster = Cluster::with_idgen("");
@@ -299,7 +299,7 @@ fn a_counter_that_is_set_to_the_highest_key_does_not_take_it_for_a_count() {
             error.detail().unwrap().contains(&format!("It stands at {id}, which is the id of the count {}", id >> 10))
         );
 
-        // What the hint says, and that it may be meant.
+        // As the hint says, and an owner may mean it.
         client.batch_execute(&format!("SELECT setval('c', {})", id + 1)).unwrap();
         assert_eq!(value(&mut client, "c"), id + 2);
         client.batch_execute("ALTER SEQUENCE c RESTART 200; INSERT INTO t SELECT FROM generate_series(1, 25)").unwrap();
@@ -316,7 +316,7 @@ fn a_drop_takes_a_generator_away_for_good_only_when_it_is_committed() {
         create(&mut owner, preset, &format!("'{preset}'"));
         let mut last = next(&mut user, preset);
 
-        // Who used it holds it until the end of the transaction, as with nextval().
+        // A transaction that used it holds it until its end, as with nextval().
         let mut transaction = user.transaction().unwrap();
         transaction.batch_execute("SAVEPOINT s").unwrap();
         last =
@@ -329,7 +329,7 @@ fn a_drop_takes_a_generator_away_for_good_only_when_it_is_committed() {
         for end in ["ROLLBACK", "ROLLBACK TO s; COMMIT"] {
             owner.batch_execute(&format!("BEGIN; SAVEPOINT s; DROP SEQUENCE {preset}")).unwrap();
             owner.batch_execute(end).unwrap();
-            // Others come in between, should a place be free.
+            // Other generators come in between, if a place is free.
             create(&mut owner, "other", "'js_safe'");
             next(&mut owner, "other");
             let went_on = next(&mut user, preset);
@@ -354,7 +354,7 @@ fn a_database_that_cannot_be_dropped_keeps_its_generators() {
     create(&mut user, "g", "'snowflake'");
     let mut last = next(&mut user, "g");
     assert_refused(&mut owner, "DROP DATABASE used", SqlState::OBJECT_IN_USE, "");
-    // These take the places that are free.
+    // These take the free places.
     create(&mut owner, "g", "'timestamp'");
     next(&mut owner, "g");
     for _ in 0..3 {
@@ -456,7 +456,7 @@ fn a_database_made_from_a_template_has_generators_of_its_own() {
         let mut session = cluster.connect(database);
         assert!(next(&mut session, "g") > id && value(&mut session, "c") > n, "{database}");
     }
-    // What happens in one is nothing to the other.
+    // What happens in one database means nothing to the other.
     let (mut copy, mut original) = (cluster.connect("copy"), cluster.connect("original"));
     let before = value(&mut original, "c");
     copy.batch_execute("SELECT setval('c', 100000); DROP SEQUENCE g; SELECT idgen_next_many('c', 200)").unwrap();
@@ -464,14 +464,14 @@ fn a_database_made_from_a_template_has_generators_of_its_own() {
     next(&mut original, "g");
 }
 
-/// Sessions one after the other on a few numbers: who has a number next goes on above who had it before.
+/// Sessions one after the other on a few numbers: a session goes on above the earlier ones with its number.
 fn short_sessions(cluster: &Cluster, history: &History, queries: &[&str], rounds: usize) {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(move || {
                 for round in 0..rounds {
                     let mut client = cluster.connect("postgres");
-                    // Order is promised in one session: each is a server of its own.
+                    // Order is promised within a session only: to the checker each session is a server of its own.
                     let mut recorder = history.client(&format!("{:?} {round}", thread::current().id()), "postgres", 1);
                     for query in queries {
                         let query = client.prepare(query).unwrap();
@@ -488,7 +488,7 @@ fn streams_of_sessions_stay_unique_when_numbers_are_used_again_after_exits_and_k
     let mut cluster = Cluster::with_idgen("");
     let mut client = cluster.connect("postgres");
     create(&mut client, "g", "'timestamp_machine_backend'");
-    // Ticks so long that a number comes back within one; who has it next goes on in the next one.
+    // Ticks so long that a number is used again within one; the next session with it begins in the next tick.
     create(&mut client, "slow", "timestamp_bits => 31, backend_bits => 10, sequence_bits => 20, tick => '200 ms'");
     drop(client);
     for generator in ["g", "slow"] {

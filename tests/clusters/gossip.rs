@@ -7,7 +7,7 @@ use crate::harness::wait_until;
 use postgres::error::SqlState;
 use std::time::{Duration, Instant};
 
-/// Servers with these machine ids, each the peer of all others.
+/// Servers with these machine ids, each of them a peer of all others.
 fn peers(machines: &[i32], settings: &str) -> Vec<Cluster> {
     let mut servers: Vec<Cluster> = machines
         .iter()
@@ -51,7 +51,7 @@ fn the_ids_of_connected_peers_from_before_the_order_bound_are_below() {
     }
 }
 
-/// How many findings of this kind the doctor has.
+/// How many findings of this kind the doctor has on `server`.
 fn found(server: &Cluster, severity: &str, finding: &str) -> i64 {
     server.one(&format!("SELECT count(*) FROM idgen_doctor() WHERE (severity, finding) = ('{severity}', '{finding}')"))
 }
@@ -102,7 +102,7 @@ fn of_two_servers_with_one_machine_id_the_later_refuses_until_it_takes_over() {
     clients[1].batch_execute("SELECT idgen_take_over()").unwrap();
     wait_until("the other goes on", || clients[1].query(NEXT, &[]).is_ok());
     wait_until("the first refuses", || clients[0].query(NEXT, &[]).is_err());
-    // A worker that comes back knows the claim, though the postmaster has not read it.
+    // A worker that was restarted knows the claim, though the postmaster has never read it.
     servers[1].signal_child("idgen gossip", libc::SIGTERM);
     for _ in 0..30 {
         clients[1].batch_execute(NEXT).unwrap();
@@ -111,7 +111,7 @@ fn of_two_servers_with_one_machine_id_the_later_refuses_until_it_takes_over() {
     clients[2].batch_execute(NEXT).unwrap();
 }
 
-/// All have one list of peers, with themselves in it: so the clone asks its origin.
+/// All servers have one list of peers, with themselves in it: so the clone asks its origin.
 #[test]
 fn a_clone_with_the_machine_id_of_its_origin_is_found_within_five_intervals() {
     let interval = 200;
@@ -134,7 +134,7 @@ fn a_clone_with_the_machine_id_of_its_origin_is_found_within_five_intervals() {
     println!("found after {intervals} intervals");
     assert_refused(&mut client, NEXT, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "idgen.machine_id");
     origin.connect("postgres").batch_execute(NEXT).unwrap();
-    // Who does not ask the origin is told by the others, which stops nobody: the doctor says so.
+    // A clone that does not ask its origin hears of it from others, which stops nobody: the doctor says so.
     clone.reconfigure(&format!("idgen.peers = '{}'", third.conninfo()));
     wait_until("the doctor tells", || found(&clone, "error", "machine id of another server") == 1);
 }
@@ -164,7 +164,7 @@ fn what_a_role_that_may_gossip_invents_stops_nobody_and_moves_no_clock() {
     }
 }
 
-/// Its standby has its number, and the others still tell of it.
+/// Its standby has its machine id, and the others still tell of the old primary.
 #[test]
 fn a_promoted_standby_of_a_peer_gives_ids_at_once() {
     let mut servers = peers(&[1, 2, 3], "");

@@ -14,7 +14,7 @@ pub fn authority(settings: &str) -> Cluster {
     Cluster::with_idgen(&format!("idgen.machine_id = 0\nidgen.authority_database = postgres\n{settings}"))
 }
 
-/// What makes a server a member.
+/// The settings that make a server a member.
 pub fn member_of(authority: &Cluster) -> String {
     format!("idgen.machine_id = -1\nidgen.authority = '{}'\n", authority.conninfo())
 }
@@ -82,7 +82,7 @@ fn a_number_of_the_setting_is_claimed_since_the_first_time_also_when_the_machine
     server.stop(Mode::Fast);
     server.reboot_machine();
     server.start();
-    // It claims the number before the first id.
+    // The server claims the number before it gives its first id.
     server.one::<i64>(NEXT);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), claim);
 }
@@ -142,7 +142,7 @@ fn a_released_number_is_given_again_and_no_id_of_its_new_holder_is_below_the_old
     assert_eq!(machine(&first), 2);
 }
 
-/// The postmaster has not read what the worker kept since: it hands its own values on to the next one.
+/// The postmaster has not read what the worker has kept since: it hands its own old values on to the next worker.
 #[test]
 fn a_worker_that_comes_back_does_not_go_on_with_a_grant_that_was_given_back() {
     let authority = authority("");
@@ -248,7 +248,7 @@ fn a_member_role_can_do_what_members_do_and_nothing_else() {
         let error = refusal(&mut shard, query);
         assert_eq!(error.code(), &SqlState::INSUFFICIENT_PRIVILEGE, "{query}");
     }
-    // And who is not allowed is refused, and says so.
+    // A role that is not allowed to is refused, and the member says so.
     let stranger = Cluster::with_idgen(&format!(
         "idgen.machine_id = -1\nidgen.authority = '{}'",
         authority.conninfo().replace("user=postgres", "user=pg_monitor")
@@ -373,7 +373,7 @@ fn a_member_whose_clock_was_ahead_has_ids_again_within_a_second_of_its_being_rig
         wait_until("there are ids again", || client.query_one(NEXT, &[]).is_ok());
         assert!(right.elapsed() < std::time::Duration::from_millis(1300), "{:?}", right.elapsed());
     };
-    // Ids go up to the end of the grant of ten minutes, and no further.
+    // Ids go on until the grant of ten minutes ends, and no further.
     member.clock.set(20 * HOUR);
     wait_until("the grant has ended", || client.query_one(NEXT, &[]).is_err());
     let why =
@@ -381,7 +381,7 @@ fn a_member_whose_clock_was_ahead_has_ids_again_within_a_second_of_its_being_rig
     wait_until("it is told why", || why(&member).contains("ahead of that of the authority"));
     member.clock.set(0);
     back(&mut client);
-    // Behind, as before the time is known; a leap of the authority's clock; and both.
+    // The member's clock behind, as before the time is known; the authority's clock far ahead; both at once.
     member.stop(Mode::Fast);
     member.clock.set(-50 * HOUR);
     member.start();
@@ -458,7 +458,7 @@ fn the_member_worker_that_is_terminated_comes_back_and_goes_when_there_is_no_aut
     assert_eq!(machine(&member), 1);
 }
 
-/// One place for background workers is left, and another worker leaves it only when this one is to be launched.
+/// One place for background workers is left, and another worker leaves it only when the member worker is to be launched.
 #[test]
 fn a_member_worker_that_found_no_place_is_launched_when_there_is_one() {
     let authority = authority("");
@@ -477,7 +477,7 @@ fn a_member_worker_that_found_no_place_is_launched_when_there_is_one() {
 fn while_a_grant_cannot_be_kept_the_doctor_says_so_and_it_is_kept_once_it_can_be() {
     let mut authority = authority("");
     let mut member = member(&authority, "idgen.authority = ''");
-    // It writes there before it renames the file.
+    // The worker writes this file before it renames it.
     let in_the_way = member.data().join("idgen_grant.tmp");
     std::fs::create_dir(&in_the_way).unwrap();
     member.reconfigure(&format!("idgen.authority = '{}'", authority.conninfo()));
@@ -491,13 +491,13 @@ fn while_a_grant_cannot_be_kept_the_doctor_says_so_and_it_is_kept_once_it_can_be
     authority.stop(Mode::Fast);
     member.start();
     assert_eq!(machine(&member), 1);
-    // The worker's title says what is in the way, and that it is not any more.
+    // The worker's title says what is in the way, and then that nothing is.
     wait_until("it misses the authority", || member.child("idgen member connected to ").is_none());
     authority.start();
     wait_until("it is connected", || member.child("idgen member connected to ").is_some());
 }
 
-/// A claim is kept by another worker, and again in the same way.
+/// Another worker, that of gossip, keeps the claim, in the same way.
 #[test]
 fn while_a_claim_cannot_be_kept_the_doctor_says_so_and_it_is_kept_once_it_can_be() {
     let server = Cluster::with_idgen("");
@@ -518,7 +518,7 @@ fn while_what_is_released_cannot_be_kept_nothing_is_released() {
     assert_eq!(machine(&member), 1);
     let in_the_way = member.data().join("idgen_grant.tmp");
     std::fs::create_dir(&in_the_way).unwrap();
-    // A restart could find the grant there that was given back.
+    // A restart could find the grant that was given back in the file.
     let mut client = member.connect("postgres");
     client.batch_execute("SET idgen.wait_timeout = '500ms'").unwrap();
     assert_refused(&mut client, "SELECT idgen_release_machine()", SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
@@ -549,7 +549,7 @@ fn a_new_book_grants_nothing_until_a_superuser_says_that_the_fleet_is_new() {
     assert_eq!(authority.one::<i64>(told), 0);
 }
 
-/// The hour that was lost is the one in which the second member came.
+/// In the hour that was lost the second member took its grant.
 #[test]
 fn an_authority_that_was_set_back_learns_from_its_members_what_they_hold_and_gives_it_to_nobody_else() {
     let mut authority = authority("");
@@ -590,7 +590,7 @@ fn an_authority_that_was_restarted_waits_for_its_members_before_it_grants_and_re
     assert_eq!((machine(&first), machine(&second)), (1, 2));
 }
 
-/// As a tool for files does that knows an older one, or a copy of the disk in the same boot.
+/// As after a tool for files that knows an older one, or a copy of the disk in the same boot.
 #[test]
 fn a_grant_that_was_renewed_elsewhere_since_is_dropped_at_the_first_contact() {
     let authority = authority("");
@@ -628,7 +628,7 @@ fn whatever_a_member_does_after_its_question_it_holds_nothing_that_others_need()
     assert_eq!(machine(&member), 2);
     open.rollback().unwrap();
     assert_eq!(authority.one::<i64>("SELECT count(*) FROM idgen_authority.grants() WHERE held"), 2);
-    // Nor does it see or touch what is another's, also if it knows all that the book shows.
+    // It cannot see or touch another's either, even if it knows all that the book shows.
     let held: String = authority.one(
         "SELECT format('%s %s %s %s 0 77 %s', system, timeline, nonce::numeric + CASE WHEN nonce < 0 THEN 18446744073709551616 ELSE 0 END,
              (SELECT id::numeric + CASE WHEN id < 0 THEN 18446744073709551616 ELSE 0 END FROM idgen_authority.state), epoch)

@@ -1,7 +1,7 @@
-//! Installed into a schema in which everything that its scripts and bodies name has overloads of somebody else's, idgen
-//! calls none of them, whoever calls it.
+//! Installed into a schema that has another role's overload of everything that its scripts and bodies name, idgen calls none
+//! of them, whoever calls it.
 //!
-//! The names and operators are read from the scripts, so that the list grows with them.
+//! The names and operators are read from the scripts, so the list grows with them.
 
 use crate::harness::cluster::{Cluster, one, refusal};
 use postgres::error::SqlState;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// What arguments can be of: those of every function and operator that is used, and what they could be taken for.
+/// The types of arguments: of every function and operator that is used, and types that those could be taken for.
 const TYPES: [&str; 17] = [
     "text",
     "name",
@@ -42,7 +42,7 @@ fn scripts() -> String {
     files.iter().map(|file| fs::read_to_string(file).unwrap()).collect()
 }
 
-/// Every name before a parenthesis, and every operator, of the scripts and of the statements in the library.
+/// Every name before a parenthesis, and every operator, in the scripts and in the library's statements.
 fn named() -> (BTreeSet<String>, BTreeSet<String>) {
     let mut text = scripts();
     for folder in ["src", "src/generator", "src/authority", "src/workers", "src/sql", "src/postgres", "src/shared"] {
@@ -105,7 +105,7 @@ fn set_the_trap(mallory: &mut Client) {
     assert!(used.len() > 40, "few functions are used: {used:?}");
     let mut sql = String::new();
     for name in used {
-        // Those that would be in the way of idgen's own are its own.
+        // Overloads of idgen's own functions would be in their way.
         if name.starts_with("idgen_") {
             continue;
         }
@@ -140,7 +140,7 @@ fn set_the_trap(mallory: &mut Client) {
     }
     let mut made = 0;
     for statement in sql.split_inclusive(";\n").collect::<Vec<_>>().chunks(200) {
-        // Some texts between signs are no operators.
+        // Some texts between signs are not operators.
         if mallory.batch_execute(&statement.concat()).is_ok() {
             made += statement.len();
         } else {
@@ -150,7 +150,7 @@ fn set_the_trap(mallory: &mut Client) {
     assert!(made > 3000, "only {made} traps were set");
 }
 
-/// Calls every function of the extensions with everything that comes to mind.
+/// Calls every function of the extensions with values of all kinds.
 fn call_all(client: &mut Client) -> usize {
     let functions = client
         .query(
@@ -181,7 +181,7 @@ fn call_all(client: &mut Client) -> usize {
                 _ => vec!["NULL"],
             }
         };
-        // Each type's first value, its second and so on.
+        // The first value of each type, then the second, and so on.
         for round in 0..4 {
             let arguments: Vec<String> = types
                 .iter()
@@ -212,7 +212,7 @@ fn nothing_of_the_schema_that_it_is_installed_into_is_called() {
     for installer in ["mallory", "postgres"] {
         let mut cluster =
             Cluster::prepared(&format!("{}idgen.authority_database = theirs", crate::harness::cluster::IDGEN));
-        // It takes its time in a server with assertions.
+        // A server with assertions takes long for this.
         cluster.longest_life = std::time::Duration::from_secs(400);
         cluster.start();
         cluster.connect("postgres").batch_execute("CREATE ROLE mallory LOGIN").unwrap();
@@ -225,7 +225,7 @@ fn nothing_of_the_schema_that_it_is_installed_into_is_called() {
         let mut mallory = user("mallory");
         mallory.batch_execute("CREATE SCHEMA evil").unwrap();
         set_the_trap(&mut mallory);
-        // The trap works.
+        // Shows that the trap works.
         mallory
             .batch_execute("SET search_path = evil, pg_catalog; SELECT '1'::text = '1'::text; RESET search_path")
             .unwrap();
@@ -240,7 +240,7 @@ fn nothing_of_the_schema_that_it_is_installed_into_is_called() {
             .unwrap();
         superuser.batch_execute("SELECT idgen_authority.allow_member('mallory')").unwrap();
         mallory.batch_execute("SET search_path = pg_catalog").unwrap();
-        // The worker that writes the book is a superuser's session in a database that is not a superuser's.
+        // The worker that writes the book has a superuser's session in a database of another role.
         mallory.batch_execute("ALTER DATABASE theirs SET search_path = evil, pg_catalog").unwrap();
         superuser.batch_execute("SELECT idgen_authority.confirm_book()").unwrap();
         let now: i64 = one(&mut mallory, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
@@ -279,7 +279,7 @@ fn the_authoritys_schema_is_not_somebody_elses() {
     assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM pg_extension WHERE extname = 'idgen_authority'"), 1);
 }
 
-/// Whoever owns a database may install it there; it is his to back up and to restore.
+/// The owner of a database may install idgen there, and can back up and restore the database.
 #[test]
 fn an_owner_who_is_no_superuser_dumps_and_restores_a_database_with_generators_adopted_tables_and_partitions() {
     let cluster = Cluster::running(crate::harness::cluster::IDGEN);

@@ -8,7 +8,7 @@ use crate::harness::wait_until;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// A member whose idgen.authority is this.
+/// A member with this in idgen.authority.
 fn member(connection: &str) -> Cluster {
     Cluster::with_idgen(&format!("idgen.machine_id = -1\nidgen.authority = '{connection}'"))
 }

@@ -1,5 +1,5 @@
-//! At up to nine tenths of the rate of its layout nobody sleeps for an id, whatever a start, a repair or a clock left
-//! behind; and who would have to sleep too long is told at once.
+//! At up to nine tenths of its layout's rate nobody sleeps for an id, whatever a start, a repair or a clock left behind; a
+//! caller that would have to sleep too long is told so at once.
 
 use crate::harness::checker::check;
 use crate::harness::clock::{HOUR, SECOND, monotonic};
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// One id a millisecond.
 const NARROW: &str = "SELECT idgen_create_generator('g', 'timestamp_machine')";
 
-/// Takes ids of `g` at nine tenths of its rate for so many seconds; the longest call, in nanoseconds.
+/// Takes ids of `g` at nine tenths of its rate for this many seconds; returns the longest call, in nanoseconds.
 fn take_evenly(cluster: &Cluster, seconds: i64) -> i64 {
     let mut client = cluster.connect("postgres");
     let query = client.prepare("SELECT idgen_next('g')").unwrap();
@@ -53,7 +53,7 @@ fn after_a_kill_nobody_sleeps_with_any_lead() {
                 cluster.kill();
                 cluster.start();
                 assert_nobody_waits(&cluster);
-                // A lead that was lowered leaves a horizon that is further ahead than it.
+                // A lead that was lowered leaves a horizon that is further ahead than the lead.
                 cluster.reconfigure("idgen.horizon_lead = '1s'");
                 cluster.kill();
                 cluster.start();
@@ -131,7 +131,7 @@ fn synchronous_replication_switched_on_by_a_reload_covers_every_id_from_then_on(
     client.batch_execute("SELECT idgen_create_generator('c', 'counter', flush_every => 100000)").unwrap();
     let standby = primary.standby_an_hour_behind("s");
     primary.wait_for_replay(&standby);
-    // What it has now is old: it stops, while the primary moves on.
+    // From here on the standby falls behind: it stands still while the primary moves on.
     let receiver = standby.signal_child("walreceiver", libc::SIGSTOP);
     for query in [NEXT, "SELECT idgen_next('c')"] {
         one::<i64>(&mut client, query);
@@ -184,7 +184,7 @@ fn a_repair_that_timed_out_is_withdrawn() {
 
 #[test]
 fn who_slept_for_a_loan_is_woken_by_the_next_move_all_the_same() {
-    // Ticks so long and narrow, and a lead so short, that calls wait for the horizon and sleep for a loan in turn.
+    // Ticks so long and narrow, and a lead so short, that calls wait for the horizon and sleep for a loan by turns.
     let cluster =
         Cluster::with_idgen("idgen.horizon_lead = '100ms'\nidgen.max_borrow = '100ms'\nidgen.wait_timeout = '60s'");
     let create = "SELECT idgen_create_generator('g', timestamp_bits => 31, sequence_bits => 1, tick => '50 ms')";

@@ -39,10 +39,10 @@ const NEXT: &str = "SELECT idgen_next()";
 /// The ids are unique and in order, and have their server's machine id.
 const IDENTITY: Rules = Rules { machine: true, honest: None };
 
-/// And their time is that of a clock that is right, with the defaults of idgen.horizon_lead and idgen.max_borrow.
+/// Also their time is that of a right clock, with the defaults of idgen.horizon_lead and idgen.max_borrow.
 const IDENTITY_AND_TIME: Rules = Rules { machine: true, honest: Some(&near) };
 
-/// Ahead of the clock by a lead and the loans at most. Behind it for a moment after a crash, which does not last a minute.
+/// Ahead of the clock by a lead and the loans at most. After a crash behind it for a moment, which is less than a minute.
 fn near(_: &Caller, call: &Call) -> std::ops::RangeInclusive<i64> {
     machine_wall(call.begin) - 60 * SECOND..=machine_wall(call.end) + 5 * SECOND
 }

@@ -1,4 +1,4 @@
-//! The way in and out for a table in use, and what idgen_doctor() finds on servers.
+//! The way in and out for a table in use, and the findings of idgen_doctor() on servers.
 
 use crate::NEXT;
 use crate::harness::clock::{HOUR, YEAR};
@@ -28,7 +28,7 @@ const TABLES: &str = "
         'BEGIN INSERT INTO log VALUES (new.id); RETURN NULL; END';
     CREATE TRIGGER log AFTER INSERT ON item FOR EACH ROW EXECUTE FUNCTION log_item()";
 
-/// The type does not change with the column's: PostgreSQL refuses a prepared statement whose result changes.
+/// The cast keeps the type while the column's changes: PostgreSQL refuses a prepared statement whose result type changes.
 const INSERT: &str = "INSERT INTO item (owner, kind) VALUES ($1, $1 % 10) RETURNING id::bigint";
 
 #[test]
@@ -46,8 +46,8 @@ fn a_table_is_adopted_and_abandoned_under_inserts_by_the_functions_as_by_their_s
     assert!(abandoned.contains("item.id bigint nextval"), "{abandoned}");
 }
 
-/// Adopts and abandons while four sessions insert, and checks that every row is there, once. Returns what the tables
-/// were like before, between and after.
+/// Adopts and abandons while four sessions insert, and checks that every row is there, once. Returns the shape of the tables
+/// before, between and after.
 fn migrate(run: impl Fn(&mut Client, &str) -> Result<(), postgres::Error>) -> Vec<String> {
     let cluster = Cluster::with_idgen("");
     let mut client = cluster.connect("postgres");
@@ -57,7 +57,7 @@ fn migrate(run: impl Fn(&mut Client, &str) -> Result<(), postgres::Error>) -> Ve
         let enough = inserted.load(Ordering::Relaxed) + 300;
         wait_until("rows are inserted", || inserted.load(Ordering::Relaxed) >= enough);
     };
-    // Who holds the table for longer than the lock timeout is not the one who fails.
+    // A session that holds the table for longer than the lock timeout does not fail; this call does.
     let retried = |client: &mut Client, call: &str| {
         wait_until("the lock is had", || match run(client, call) {
             Ok(()) => true,
@@ -106,7 +106,7 @@ fn migrate(run: impl Fn(&mut Client, &str) -> Result<(), postgres::Error>) -> Ve
     shapes
 }
 
-/// The columns, with types and defaults, and the constraints.
+/// The columns with types and defaults, and the constraints.
 fn shape(client: &mut Client) -> String {
     one(
         client,
@@ -142,7 +142,7 @@ fn findings(cluster: &Cluster) -> Vec<String> {
     rows.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// Fails unless there is exactly one line of the doctor that begins so, and says this.
+/// Fails unless exactly one line of the doctor begins like this, and contains this.
 #[track_caller]
 fn assert_found(cluster: &Cluster, start: &str, remedy: &str) {
     let all = findings(cluster);
@@ -188,7 +188,7 @@ fn the_doctor_finds_what_is_missing_in_the_configuration() {
 fn the_doctor_finds_other_servers_with_the_same_machine_id_or_another_time() {
     let (mut other, cluster) = (Cluster::with_idgen(""), Cluster::with_idgen(""));
     subscribe(&cluster, &other);
-    // Not every PostgreSQL comes with it.
+    // Not every PostgreSQL has postgres_fdw.
     let has_links = cluster.connect("postgres").batch_execute("CREATE EXTENSION postgres_fdw").is_ok();
     if !has_links {
         assert_found(&cluster, "error: machine id of another server: subscription feed", "Both have 1");

@@ -1,5 +1,5 @@
-//! Places of generators in shared memory: none is lost, none is one generator's that was another's, and privileges are
-//! nextval()'s at each moment.
+//! Places of generators in shared memory: none is lost, none is a generator's while it is still another's, and privileges are
+//! those of nextval() at each moment.
 
 use crate::harness::cluster::{Cluster, assert_refused, one, refusal};
 use crate::harness::wait_until;
@@ -9,7 +9,7 @@ use postgres::{Client, NoTls};
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::thread;
 
-/// Few places, one of them taken by a generator that is used all the while.
+/// A server with few places, one of them taken by a generator that is used all the while.
 fn crowded(settings: &str) -> Cluster {
     let cluster = Cluster::with_idgen(&format!("idgen.max_generators = 3\nmax_prepared_transactions = 10\n{settings}"));
     cluster
@@ -70,7 +70,7 @@ fn who_makes_generators_uses_them_in_parallel_workers_and_rolls_back_takes_no_pl
         .batch_execute("CREATE ROLE mallory LOGIN; CREATE SCHEMA m AUTHORIZATION mallory; CREATE TABLE m.t AS SELECT 1 AS a FROM generate_series(1, 100000); GRANT ALL ON m.t TO mallory")
         .unwrap();
     let mut mallory = cluster.connection("postgres").user("mallory").connect(NoTls).unwrap();
-    // Whatever it is labelled: a function in PL/pgSQL that says that it is safe.
+    // Whatever label the function has: it is one in PL/pgSQL that says that it is parallel safe.
     mallory
         .batch_execute(
             "SET search_path = m, public;
@@ -118,7 +118,7 @@ fn calls_on_a_standby_take_no_place_there() {
         .unwrap();
 }
 
-/// A label that was set, used and rolled back, and then another that has the same layout.
+/// A label was set, used and rolled back, and then another one with the same layout was set.
 #[test]
 fn a_place_is_one_generators_only_with_the_whole_definition() {
     let authority = grants::authority("");
@@ -216,7 +216,7 @@ fn lists_of_generators_do_not_fail_while_some_are_dropped() {
     });
 }
 
-/// As idgen_next() does.
+/// The same as for idgen_next().
 #[test]
 fn a_counter_with_machine_bits_stops_where_another_server_has_the_machine_id() {
     let first = Cluster::with_idgen("idgen.machine_id = 5");

@@ -1,4 +1,4 @@
-//! What a superuser can put right.
+//! The repairs of a superuser.
 
 use crate::NEXT;
 use crate::harness::checker::time_of;
@@ -38,7 +38,7 @@ fn a_raised_horizon_lies_below_every_id_to_come_also_after_a_kill() {
     assert!(cluster.one::<i64>(NEXT) > first);
 }
 
-/// Nothing has asked for an id before: what is raised must be on disk by itself.
+/// Nobody has asked for an id before: the raised horizon must be on disk by itself.
 #[test]
 fn a_raised_horizon_is_durable_when_the_call_returns() {
     let mut cluster = Cluster::with_idgen("");

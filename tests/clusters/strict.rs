@@ -28,7 +28,7 @@ fn the_servers_of_one_authority_are_as_one_in_the_order_of_strict_ids() {
         load.finish();
         check(&history, &ONE_ORDER).assert_clean();
     }
-    // They carry the number of who allocated them.
+    // Strict ids carry the machine id of the authority, which allocated them.
     assert_eq!(members[0].one::<i32>("SELECT idgen_machine(idgen_next())"), 0);
     assert_eq!(members[0].one::<i32>("SELECT idgen_machine(idgen_next('s'), 's')"), 0);
 }
@@ -39,7 +39,7 @@ fn strict_ids_are_refused_with_the_reason_where_they_cannot_be_had() {
     let member = grants::member(&authority, "");
     let mut client = member.connect("postgres");
     client.batch_execute(MAKE).unwrap();
-    // The authority does not know it, or knows another.
+    // The authority does not know the generator, or knows another one.
     let refused = |client: &mut postgres::Client, detail: &str| {
         let error = crate::harness::cluster::refusal(client, "SELECT idgen_next('s')");
         assert_eq!(error.code(), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, "{error:?}");

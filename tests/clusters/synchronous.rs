@@ -1,4 +1,4 @@
-//! With a synchronous standby no id is visible that the standby could give again.
+//! With a synchronous standby, no id is seen that the standby could give again.
 
 use crate::harness::checker::check;
 use crate::harness::clock::{SECOND, monotonic};
@@ -21,7 +21,7 @@ fn pair() -> (Cluster, Cluster) {
     (primary, standby)
 }
 
-/// Has sessions, one of them with synchronous_commit off, take ids until these end.
+/// Makes sessions, one of them with synchronous_commit off, take ids until no more are given.
 fn take_until_refused(primary: &Cluster, history: &History) {
     let mut careless = primary.connect("postgres");
     careless.batch_execute("SET synchronous_commit = off").unwrap();
@@ -72,7 +72,7 @@ fn a_promoted_standby_gives_ids_above_all_that_the_old_primary_gives_cut_off_but
     assert!(old.highest < new.lowest, "the old primary gave {}, the promoted standby {}", old.highest, new.lowest);
 }
 
-/// As `postgresql.conf` says whether commits wait for standbys at all.
+/// The setting in `postgresql.conf` that says whether commits wait for standbys at all counts here too.
 #[test]
 fn a_server_whose_configuration_says_not_to_wait_for_standbys_does_not() {
     let (primary, mut standby) = pair();

@@ -1,4 +1,4 @@
-//! idgen's background worker: what happens to callers when it is gone or does not move, and what it costs when nobody calls.
+//! idgen's background worker: what callers see when it is gone or stopped, and what it costs while nobody calls.
 
 use crate::harness::checker::{check, time_of};
 use crate::harness::clock::{SECOND, monotonic};
@@ -29,7 +29,7 @@ fn a_worker_that_is_terminated_under_load_comes_back_before_anyone_has_to_wait()
     assert!(report.failures.is_empty(), "{report}");
 }
 
-/// The server is idle when the worker is stopped: a process stopped inside a lock of PostgreSQL would stop PostgreSQL.
+/// The server is idle when the worker is stopped: a process that is stopped with a lock of PostgreSQL would stop PostgreSQL.
 #[test]
 fn while_the_worker_stands_still_ids_end_at_the_horizon_with_an_error_and_go_on_afterwards() {
     let cluster = Cluster::with_idgen("idgen.horizon_lead = '500ms'\nidgen.wait_timeout = '300ms'");
@@ -125,7 +125,7 @@ fn calls_that_come_now_and_then_find_the_horizon_ready_and_when_they_end_nothing
     assert!(ready <= 2, "{ready} of 6 calls had to wait");
 }
 
-/// With wal_level minimal PostgreSQL itself writes nothing when idle either.
+/// With wal_level minimal, PostgreSQL itself writes nothing either while it is idle.
 #[test]
 fn an_idle_server_writes_nothing() {
     let cluster = Cluster::with_idgen("idgen.horizon_lead = '200ms'\nwal_level = minimal\nmax_wal_senders = 0");

@@ -1,6 +1,6 @@
 /*
- * Preloaded into a server, sets the server's wall clock and leaves the machine's alone: CLOCK_REALTIME, gettimeofday() and time() are moved,
- * every other clock is the real one (idgen counts on CLOCK_BOOTTIME, which nobody can set).
+ * Preloaded into a server, sets the server's wall clock and leaves the machine's alone: CLOCK_REALTIME, gettimeofday() and time()
+ * are moved, every other clock is the real one (idgen counts on CLOCK_BOOTTIME, which nobody can set).
  *
  * The file named by WALL_CLOCK_FILE says how, and may be rewritten while the server runs. `version` is odd during a change.
  */
