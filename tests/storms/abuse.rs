@@ -101,7 +101,7 @@ fn ids_are_had_everywhere_that_a_function_can_be_called() {
     assert_eq!(one::<i64>(&mut client, distinct), 3003);
 }
 
-/// The subscriber's defaults and triggers take its own ids; the publisher's come as they are.
+/// The subscriber's defaults and triggers take ids of its own; rows of the publisher keep theirs.
 #[test]
 fn a_logical_replication_subscriber_gives_ids_of_its_own() {
     let publisher = Cluster::with_idgen("wal_level = logical");
@@ -137,7 +137,7 @@ fn a_logical_replication_subscriber_gives_ids_of_its_own() {
 fn a_single_user_backend_is_told_and_gets_no_id() {
     let cluster = Cluster::with_idgen("idgen.wait_timeout = '300ms'");
     let mut copy = cluster.copy();
-    // A base backup needs one start as a server.
+    // A base backup must once be started as a server.
     copy.start();
     copy.stop(crate::harness::cluster::Mode::Fast);
     let mut single = program("postgres");
@@ -150,7 +150,7 @@ fn a_single_user_backend_is_told_and_gets_no_id() {
     assert!(said.contains("idgen's background worker has not started"), "{said}");
 }
 
-/// Every function of the extension, with every extreme argument, by a user who may do nothing else.
+/// Every function of the extension, with every extreme argument, called by a user with no other rights.
 #[test]
 fn an_unprivileged_user_meets_only_errors_of_the_table_whatever_the_arguments() {
     let cluster = Cluster::with_idgen("idgen.wait_timeout = '200ms'");

@@ -1,5 +1,5 @@
-//! Everything that a catalog can go through, in a server with few places: no id twice of one generator, no place lost, and
-//! privileges as nextval()'s at each moment.
+//! Everything that a catalog can go through, on a server with few places: no generator gives an id twice, no place is lost,
+//! and privileges are those of nextval() at each moment.
 
 use crate::harness::cluster::{Cluster, IDGEN, one};
 use postgres::error::SqlState;
@@ -9,11 +9,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// At most one generator that is there, and one that is being made or dropped.
+/// Each has at most one generator that exists, and one that is being made or dropped.
 const SESSIONS: usize = 4;
 const PLACES: usize = 2 * SESSIONS;
 
-/// What each instance gave: of a counter, each file of its sequence is one.
+/// The ids that each instance gave; for a counter, each file of its sequence is an instance.
 type Given = Mutex<HashMap<(u32, u32), HashSet<i64>>>;
 
 struct Session<'a> {
@@ -63,7 +63,7 @@ impl Session<'_> {
         }
     }
 
-    /// Prepares what was begun, and ends it one way or the other.
+    /// Prepares the transaction that was begun, and ends it in either way.
     fn prepare(&mut self, commit: bool) {
         self.prepared += 1;
         let end = if commit { "COMMIT" } else { "ROLLBACK" };
@@ -76,7 +76,7 @@ impl Session<'_> {
         self.run(&format!("SELECT idgen_create_generator('@', '{preset}')"));
     }
 
-    /// One round, after which the generator is there as it was before.
+    /// One round, after which the generator is as it was before.
     fn step(&mut self) {
         let commit = self.random.random::<bool>();
         let end = if commit { "COMMIT" } else { "ROLLBACK" };
@@ -135,7 +135,7 @@ impl Session<'_> {
                 "REVOKE @_group FROM @_user"
             }),
             10 => {
-                // A restart makes another file, in which a counter begins anew.
+                // A RESTART makes another file, in which a counter starts over.
                 self.run("BEGIN; ALTER SEQUENCE @ OWNED BY NONE; ALTER SEQUENCE @ CACHE 1");
                 self.take();
                 self.run(end);
@@ -154,7 +154,7 @@ impl Session<'_> {
 
 #[test]
 fn no_id_comes_twice_no_place_is_lost_and_privileges_are_nextvals_whatever_the_catalog_goes_through() {
-    // Where every cache is thrown away at once, a step takes seconds.
+    // With a build that drops every cache all the time, a step takes seconds.
     let settings = std::env::var("SETTINGS").unwrap_or_default();
     let fewest = if settings.contains("debug_discard_caches") { 4 } else { 20 };
     let seed = std::env::var("STORM_SEED").map_or(1, |seed| seed.parse().unwrap());
@@ -202,7 +202,7 @@ fn no_id_comes_twice_no_place_is_lost_and_privileges_are_nextvals_whatever_the_c
                     session.step();
                     steps += 1;
                     if steps % 20 == 0 {
-                        // Nothing is given, and no place taken, on the standby.
+                        // On the standby no id is given, and no place taken.
                         let there =
                             standby.connect("postgres").query(&format!("SELECT idgen_next('{}')", session.name), &[]);
                         assert!(there.is_err());
@@ -213,7 +213,7 @@ fn no_id_comes_twice_no_place_is_lost_and_privileges_are_nextvals_whatever_the_c
             });
         }
     });
-    // Every place can be had, here and on the promoted standby.
+    // Every place is free again, here and on the promoted standby.
     primary.wait_for_replay(&standby);
     standby.promote();
     for server in [&primary, &standby] {

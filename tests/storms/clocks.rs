@@ -1,4 +1,4 @@
-//! Wall clocks that are wrong in every way, while the server runs and over its restarts.
+//! Wall clocks that are wrong in every way, while the server runs and over restarts.
 
 use crate::harness::checker::check;
 use crate::harness::clock::{HOUR, SECOND, YEAR, machine_wall, monotonic};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 const QUICK: &str = "idgen.horizon_lead = '200ms'\nidgen.max_borrow = '100ms'";
 
-/// Has sessions take ids while `weather` changes the clock; no call may fail, or take as long as a step of the clock.
+/// Makes sessions take ids while `weather` changes the clock; no call may fail, or take as long as a step of the clock.
 fn ids_flow_while(weather: impl Fn(&mut Cluster)) {
     let mut cluster = Cluster::with_idgen(QUICK);
     let history = History::new();

@@ -1,4 +1,4 @@
-//! Copies of a server: each goes on above what it holds, and a clone with the same machine id is the user's error.
+//! Copies of a server: each goes on above what it holds; a clone with the same machine id is an error of the user.
 
 use crate::harness::checker::{Promise, check};
 use crate::harness::clock::HOUR;
@@ -26,10 +26,10 @@ fn a_base_backup_started_in_place_of_its_origin_goes_on_above_what_the_backup_ho
     check(&history, &IDENTITY).assert_clean();
 }
 
-/// The documentation says it beside the command: a clone needs another machine id. This is why.
+/// The documentation says beside the command that a clone needs another machine id. This is the reason.
 #[test]
 fn a_clone_with_another_machine_id_shares_no_id_and_one_with_the_same_is_reported() {
-    // After its restart the clone begins a lead ahead: a short one lets the clocks meet soon.
+    // After its restart the clone begins a lead ahead: with a short lead the two clocks meet soon.
     let origin = Cluster::with_idgen("idgen.horizon_lead = '100ms'");
     let (other, same) = (History::new(), History::new());
     let mut clone = origin.copy();
@@ -92,7 +92,7 @@ fn recovery_to_a_point_in_time_goes_on_above_its_clock() {
     let (rows, next) = rows_and_next(&mut before, &format!("{recover}\nrecovery_target_name = 'between'"));
     assert_eq!(rows, 1000, "to {target}");
     assert!(next > highest, "its clock is right: {next} after {highest}");
-    // To the end of the archive with the clock an hour back: the register tells how far the origin had gone.
+    // Up to the end of the archive, with the clock an hour back: the register tells how far the origin had gone.
     after.clock.set(-HOUR);
     let (rows, next) = rows_and_next(&mut after, recover);
     assert_eq!(rows, 2000);
@@ -140,8 +140,8 @@ fn databases_copied_from_a_template_share_the_server_generator() {
     check(&history, &IDENTITY).assert_clean();
 }
 
-/// pg_upgrade does not carry the register: with a clock that is right ids go on above; where it was ahead, a superuser
-/// says how far.
+/// pg_upgrade does not carry the register over. With a right clock ids go on above the old ones; where the clock was ahead, a
+/// superuser says how far.
 #[test]
 fn pg_upgrade_goes_on_above_its_clock_and_above_a_raised_horizon() {
     let old_programs = PathBuf::from(std::env::var_os("PG_BINDIR").unwrap());
@@ -163,7 +163,7 @@ fn pg_upgrade_goes_on_above_its_clock_and_above_a_raised_horizon() {
     drop(client);
     old.stop(Mode::Fast);
     let new_data = old.data().with_file_name("upgraded");
-    // An absolute path takes the place of PG_BINDIR.
+    // An absolute path replaces PG_BINDIR.
     let as_owner = |folder: &PathBuf, name: &str| program(&folder.join(name).display().to_string());
     run(as_owner(&new_programs, "initdb")
         .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])

@@ -1,4 +1,4 @@
-//! A disk for the WAL that is full: PostgreSQL stops there, by a PANIC of whoever needs the next segment, and idgen with it.
+//! A disk for the WAL that is full: the process that needs the next segment ends PostgreSQL by a PANIC, and idgen with it.
 
 use crate::harness::checker::check;
 use crate::harness::cluster::{Cluster, IDGEN, run};
@@ -17,8 +17,8 @@ use std::process::Command;
 /// A few segments of WAL.
 const SIZE: &str = "size=80m,mode=0700";
 
-/// Puts a small disk of its own under the server's WAL, for this thread and the processes and threads that it starts: it is gone with
-/// the last of them.
+/// Puts a small disk under the server's WAL, seen only by this thread and the processes and threads that it starts: the disk
+/// is gone with the last of them.
 fn give_small_disk(wal: &Path) -> io::Result<()> {
     let checked = |result| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     let text = |bytes: &[u8]| CString::new(bytes).unwrap();
@@ -33,7 +33,7 @@ fn give_small_disk(wal: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes what is left of the disk.
+/// Fills the rest of the disk.
 fn fill(ballast: &Path) {
     let mut file = OpenOptions::new().create(true).append(true).open(ballast).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
@@ -44,7 +44,7 @@ fn panics(cluster: &Cluster) -> Vec<String> {
     cluster.log().lines().filter(full).map(String::from).collect()
 }
 
-/// Who meets it first is, in turn, a session that writes rows, and idgen's worker with its next move.
+/// The first process that meets the full disk is, by turns, a session that writes rows and idgen's worker with its next move.
 #[test]
 fn no_id_is_given_twice_when_the_disk_of_the_wal_is_full_and_ids_go_on_when_there_is_space() {
     let mut cluster = Cluster::prepared(IDGEN);
@@ -52,7 +52,7 @@ fn no_id_is_given_twice_when_the_disk_of_the_wal_is_full_and_ids_go_on_when_ther
     let (wal, kept) = (cluster.data().join("pg_wal"), cluster.data().join("kept"));
     run(Command::new("cp").arg("-a").arg(&wal).arg(&kept));
     if let Err(error) = give_small_disk(&wal) {
-        // Not by a macro: this shall be seen though the test passes.
+        // Not by a macro: this line must be seen although the test passes.
         writeln!(io::stderr(), "SKIPPED, the disk of the WAL full: this user cannot mount a small one ({error})")
             .unwrap();
         return;
@@ -97,7 +97,7 @@ fn no_id_is_given_twice_when_the_disk_of_the_wal_is_full_and_ids_go_on_when_ther
     Load::run(&cluster, &history, "a", 2, NEXT, 100);
     let report = check(&history, &IDENTITY);
     report.assert_clean();
-    // What had no answer went down with the server; the others were told of the disk, or that the horizon did not move.
+    // Calls without an answer went down with the server; the others were told of the disk, or that the horizon did not move.
     assert!(report.failures.keys().all(|code| ["", "53100", "57P03"].contains(&code.as_str())), "{report}");
     assert!(panics(&cluster).iter().any(|panic| panic.contains("idgen horizon")), "{:?}", panics(&cluster));
 }

@@ -22,7 +22,7 @@ fn asynchronous(standby: &Cluster) {
     signal(standby.pid(), libc::SIGHUP);
 }
 
-/// Clocks an hour apart, and the old primary goes on giving ids, cut off, while the new one does.
+/// Clocks an hour apart; the old primary, cut off, goes on giving ids while the new one does.
 #[test]
 fn no_id_is_given_twice_in_10_failovers_while_each_old_primary_lives_on_cut_off() {
     let mut primary = Cluster::with_idgen(QUICK);
@@ -49,7 +49,7 @@ fn no_id_is_given_twice_in_10_failovers_while_each_old_primary_lives_on_cut_off(
         primary = std::mem::replace(&mut standby, next);
         synchronous(&primary);
     }
-    // One name for each timeline: over the cut only uniqueness is promised, and order on each side.
+    // Each timeline has its own name: across the cut only uniqueness is promised, and order on each side of it.
     check(&history, &IDENTITY).assert_clean();
 }
 
@@ -104,7 +104,7 @@ fn an_old_primary_that_is_rewound_follows_the_new_one_and_is_promoted_again() {
     check(&history, &IDENTITY).assert_clean();
 }
 
-/// It has all the WAL, and has replayed next to none of it: first it recovers from its own crash, then it is promoted.
+/// The standby has all the WAL and has replayed almost none of it: it recovers from its own crash, and then it is promoted.
 #[test]
 fn ids_go_on_above_all_that_were_seen_when_a_standby_is_promoted_in_the_middle_of_its_crash_recovery() {
     let mut primary = Cluster::with_idgen(QUICK);
@@ -112,7 +112,7 @@ fn ids_go_on_above_all_that_were_seen_when_a_standby_is_promoted_in_the_middle_o
     let history = History::new();
     let mut standby = primary.standby("s");
     standby.clock.set(-HOUR);
-    // Until it is promoted it stops before each commit.
+    // Until it is promoted, the standby stops before each commit.
     standby.configure("recovery_min_apply_delay = '3h'");
     standby.start();
     synchronous(&primary);

@@ -25,7 +25,7 @@ fn idgen_without_its_horizon_is_reported_to_break_the_order_after_a_kill() {
     assert!(report.violations.contains_key(&Promise::Ordered), "{report}");
 }
 
-/// The function that is copied from blog to blog, as it stands there.
+/// The function that many blogs have copied, as they show it.
 #[test]
 fn a_clock_and_a_sequence_modulo_1024_are_reported_to_repeat_ids() {
     let mut cluster = Cluster::with_idgen("");

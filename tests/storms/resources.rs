@@ -1,4 +1,4 @@
-//! Too little of something: an error that says what, and no id; and what was there goes on.
+//! Too little of something: an error says of what, and gives no id; the server goes on.
 
 use crate::harness::checker::check;
 use crate::harness::cluster::{Cluster, IDGEN, Mode, assert_refused, one};
@@ -51,13 +51,13 @@ fn a_place_that_others_took_first_is_missed_and_had_when_it_is_free() {
     wait_until("ids are given", || client.query_one(NEXT, &[]).is_ok());
 }
 
-/// PostgreSQL's own rule, which costs one place more than before: documented, and a finding of idgen_doctor().
+/// A rule of PostgreSQL, which idgen makes cost one place more: documented, and a finding of idgen_doctor().
 #[test]
 fn a_standby_without_a_place_stops_replaying_and_goes_on_when_it_has_one() {
     let primary = Cluster::with_idgen("");
     let mut standby = primary.standby("s");
     standby.configure(&format!("{} = 0", places()));
-    // It may stop before it has started: the backup's own WAL can hold a move.
+    // The standby may stop before it has started: the backup's own WAL can hold a move.
     if standby.try_start().is_ok() {
         let mut client = primary.connect("postgres");
         client.batch_execute("SELECT idgen_raise_horizon(clock_timestamp() + interval '10 s')").unwrap();

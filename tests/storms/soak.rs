@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// What they write stays.
+/// The rows that these insert stay.
 const WAYS: [Way; 10] = [
     Way::Query("SELECT idgen_next()"),
     Way::Query("SELECT idgen_next()"),
@@ -25,7 +25,7 @@ const WAYS: [Way; 10] = [
     Way::Copy(200),
 ];
 
-/// Generators by name, beside that of the server.
+/// Generators by name, beside the server generator.
 const GENERATORS: [(&str, &str); 4] = [
     ("snowflake", "'snowflake'"),
     (STREAMS, "'timestamp_machine_backend'"),
@@ -33,7 +33,7 @@ const GENERATORS: [(&str, &str); 4] = [
     ("counter_1000", "'counter', flush_every => 1000"),
 ];
 
-/// Its sessions promise no order between them.
+/// Between the sessions of this generator no order is promised.
 const STREAMS: &str = "streams";
 
 const SCHEMA: &str = "
@@ -106,7 +106,7 @@ const FAULTS: [Fault; 20] = [
     Fault::Checkpoint,
 ];
 
-/// The pair; they change their parts at each failover.
+/// The two servers; they exchange their roles at each failover.
 struct Pair {
     primary: Cluster,
     standby: Cluster,
@@ -126,11 +126,11 @@ impl Pair {
         Pair { primary, standby }
     }
 
-    /// The standby becomes the primary, the old one ends, and a copy of the new one becomes its standby.
+    /// The standby becomes the primary, the old primary ends, and a copy of the new one becomes its standby.
     fn fail_over(&mut self, random: &mut StdRng) {
         let offset = random.random_range(-HOUR..HOUR);
         self.standby.clock.set(offset);
-        // No longer synchronous itself until it has a standby: what it inherited would make it wait for one.
+        // Without synchronous standbys until it has one: the setting that it inherited would make it wait.
         self.primary.kill();
         self.standby.configure("synchronous_standby_names = ''");
         crate::harness::cluster::signal(self.standby.pid(), libc::SIGHUP);
@@ -165,7 +165,7 @@ impl Pair {
             Fault::KillWorker => self.kill_child("idgen horizon"),
             Fault::TerminateWorker => {
                 let ended = self.signal_child("idgen horizon", libc::SIGTERM);
-                // PostgreSQL restarts it a second later by its wall clock: set back in between, that is an hour later.
+                // Restarted a second later by the wall clock; an hour later, if that is set back meanwhile.
                 wait_until("there is a new worker", || {
                     self.primary.child("idgen horizon").is_some_and(|pid| pid != ended)
                 });
@@ -212,7 +212,7 @@ impl Pair {
         }
     }
 
-    /// A worker that was terminated just before is back after a second; one that ends just now cannot be signalled.
+    /// A worker that was terminated just before is back after a second; one that is just ending cannot be signalled.
     fn signal_child(&self, title: &str, number: i32) -> u32 {
         let mut signalled = None;
         wait_until("the process is there", || {
@@ -231,12 +231,12 @@ impl Pair {
     fn stop_child_a_while(&mut self, title: &str, a_while: Duration) {
         let stopped = self.signal_child(title, libc::SIGSTOP);
         std::thread::sleep(a_while);
-        // SAFETY: a system call that touches no memory; the process may have ended when it was stopped.
+        // SAFETY: a system call that touches no memory; the process may have ended since it was stopped.
         unsafe { libc::kill(stopped as i32, libc::SIGCONT) };
     }
 }
 
-/// What the faults did must not outlive them: with the clock right and all processes there no call fails.
+/// The faults must leave nothing behind: with a right clock and all processes running, no call fails.
 fn assert_calm(pair: &Pair) {
     pair.primary.clock.set(0);
     pair.standby.clock.set(0);

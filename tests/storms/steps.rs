@@ -17,7 +17,7 @@ fn cluster() -> Cluster {
     Cluster::with_idgen("idgen.horizon_lead = '200ms'\nidgen.max_borrow = '50ms'\nidgen.wait_timeout = '500ms'")
 }
 
-/// Has the worker act at a point, and returns when it has come there.
+/// Makes the worker act at a point; the function returned says whether it has come there.
 fn arm(cluster: &Cluster, point: &str, action: &str) -> impl Fn() -> bool + use<> {
     let file = cluster.data().join("idgen_fault");
     fs::write(&file, format!("{point} {action}")).unwrap();
@@ -86,7 +86,7 @@ fn ids_go_on_when_a_step_of_the_worker_fails() {
     check(&history, &IDENTITY).assert_clean();
 }
 
-/// What the register said must not have been given: it may not have been on disk.
+/// No id beyond the register's value may have been given: that value may not have been on disk.
 #[test]
 #[ignore = "needs the feature faults"]
 fn no_id_was_visible_beyond_the_horizon_in_50_kills_at_random_moments() {
@@ -109,7 +109,7 @@ fn no_id_was_visible_beyond_the_horizon_in_50_kills_at_random_moments() {
     check(&history, &IDENTITY).assert_clean();
 }
 
-/// The stream of a session has no word that the worker could raise: the session must see by itself that it was.
+/// A session's stream has no word that the worker could raise: the session must find out by itself.
 #[test]
 #[ignore = "needs the feature faults"]
 fn a_session_whose_first_call_waits_for_a_start_goes_on_above_the_horizon_in_its_own_stream() {
