@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failover {
-    /// The primary dies without a word.
+    /// The primary is killed without a word.
     Killed,
-    /// It pauses, and goes on when another has taken its place.
+    /// The primary pauses, and goes on when another server has taken its place.
     Paused,
-    /// It is shut down in good order, and is soon a standby.
+    /// The primary is shut down in good order, and is a standby soon after.
     Switched,
 }
 
 pub struct Authorities {
     nodes: Vec<Cluster>,
     primary: usize,
-    /// The primary before it.
+    /// The server that was the primary before this one.
     before: usize,
 }
 
@@ -28,7 +28,7 @@ fn name(node: usize) -> String {
 }
 
 impl Authorities {
-    /// As many as `standbys` and one more; the extension is in the database postgres.
+    /// One primary with this many standbys; the extension is in the database postgres.
     pub fn new(standbys: usize, settings: &str) -> Authorities {
         let settings = format!(
             "{IDGEN}idgen.machine_id = 0\nidgen.authority_database = postgres\nmax_connections = 60\n{settings}"
@@ -83,7 +83,7 @@ impl Authorities {
         wait_until("the standbys follow", || self.primary().one::<Option<bool>>(&count) == Some(true));
     }
 
-    /// Another one becomes the primary, with its clock at `offset`; `meanwhile` is told of the old and the new one and of
+    /// Makes another server the primary, with its clock at `offset`. `meanwhile` gets the old and the new one, and the moment
     /// when the promotion began. In the end the old one is a standby.
     pub fn fail_over(
         &mut self,
@@ -97,7 +97,7 @@ impl Authorities {
             Failover::Paused => self.nodes[old].pause(),
             Failover::Switched => self.nodes[old].stop(Mode::Fast),
         }
-        // Nobody follows the old one when another begins: what it acknowledged from here on would be no promise.
+        // No standby follows the old one when another begins: acknowledgements after this would break the promise.
         let standbys = self.standbys();
         for node in &standbys {
             self.follow(*node, None);
@@ -106,7 +106,7 @@ impl Authorities {
             let gone = "SELECT count(*) = 0 FROM pg_stat_wal_receiver";
             wait_until("a standby is cut off", || self.nodes[*node].one(gone));
         }
-        // Of those that have the same the one that was the primary before: there and back within one lead.
+        // Of the standbys that have equally much, the one that was the primary before: there and back within one lead.
         let advance =
             |node: &usize| (self.nodes[*node].one::<PgLsn>("SELECT pg_last_wal_receive_lsn()"), *node == self.before);
         let new = standbys.iter().copied().max_by_key(advance).unwrap();
@@ -141,7 +141,7 @@ impl Authorities {
     }
 }
 
-/// How long after `since` a probe first succeeds; it has 20 seconds.
+/// How long after `since` a probe first succeeds; it gets 20 seconds.
 #[track_caller]
 pub fn time_until(since: Instant, what: &str, mut probe: impl FnMut() -> bool) -> Duration {
     while !probe() {

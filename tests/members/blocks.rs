@@ -1,4 +1,4 @@
-//! Blocks of a counter while who leases them and who grants them fail.
+//! Blocks of a counter, while the member that leases them and the authority fail.
 
 use crate::authorities::{Authorities, Failover};
 use crate::harness::checker::check;
@@ -27,7 +27,7 @@ fn blocks_stay_unique_and_rise_on_each_server_while_members_and_the_authority_fa
     let history = History::new();
     let (began, mut faults) = (Instant::now(), 0);
     while faults < 2 * KINDS || began.elapsed() < storm_length().unwrap_or_default() {
-        // On the authority as well, and each server is in order by itself; those before and after a failover are one.
+        // On the authority too. A server is in order by itself; authorities before and after a failover are one.
         let load_on = |server: &Cluster, name: &str| {
             let mut load = Load::start(server, &history, name, 2, NEXT);
             load.add(server, &history, name, "postgres", 1, "SELECT idgen_next_many('b', 100)");

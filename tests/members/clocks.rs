@@ -1,4 +1,4 @@
-//! The members' clocks, which have no say in the order of strict ids.
+//! The members' clocks, on which the order of strict ids does not depend.
 
 use crate::authorities::Authorities;
 use crate::harness::checker::check;

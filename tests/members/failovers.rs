@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 const MAKE: &str = "SELECT idgen_create_generator('s', 'snowflake', ordering => 'strict')";
 const NEXT_OF_S: &str = "SELECT idgen_next('s')";
 
-/// Three members, 30 clients on them (60 in a long storm) and four on the old and the new authority themselves; half of
-/// them on each generator.
+/// Three members, with 30 clients on them (60 in a long storm) and four on the old and the new authority; half of them on
+/// each generator.
 struct Storm {
     authorities: Authorities,
     members: Vec<Cluster>,
-    /// Of the clients how many are on members.
+    /// How many of the clients are on members.
     clients: u32,
     histories: [History; 2],
     load: Load,
@@ -45,7 +45,7 @@ impl Storm {
     }
 
     fn fail_over(&mut self, how: Failover, offset: i64) -> Duration {
-        // Clients of the old and the new authority themselves; each ends with its server.
+        // Clients of the old and of the new authority itself; each ends with its server.
         let mut own = Load::none();
         own.rest = self.load.rest;
         let histories = &self.histories;
@@ -82,7 +82,7 @@ impl Storm {
     }
 }
 
-/// How long after the promotion every member has an id that the new authority gave.
+/// How long after the promotion every member has got an id from the new authority.
 fn go_on(new: &Cluster, members: &[Cluster], promoted: Instant) -> Duration {
     let mut first = 0i64;
     let own = time_until(promoted, "the new authority gives strict ids", || {
@@ -103,7 +103,7 @@ fn go_on(new: &Cluster, members: &[Cluster], promoted: Instant) -> Duration {
     took
 }
 
-/// An authority in whose place another was promoted gives no strict ids any more, and does not begin again.
+/// An authority that was replaced by a promoted one gives no strict ids any more, and does not begin again.
 fn assert_ends(old: &Cluster) {
     let mut client = old.connect("postgres");
     client.batch_execute("SET idgen.wait_timeout = '100ms'").unwrap();

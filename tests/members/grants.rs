@@ -1,4 +1,4 @@
-//! Machine ids while everybody who takes, holds or grants them is killed, copied and promoted.
+//! Machine ids, while every server that takes, holds or grants them is killed, copied and promoted.
 
 use crate::authorities::{Authorities, Failover};
 use crate::harness::checker::{Promise, check, machine_of, time_of};
@@ -28,7 +28,7 @@ const QUICK: &str = "idgen.horizon_lead = '500ms'\nidgen.max_borrow = '100ms'\ni
 
 struct Member {
     server: Cluster,
-    /// Another one for each incarnation.
+    /// Each incarnation has another name.
     name: String,
 }
 
@@ -36,9 +36,9 @@ struct Member {
 enum Fault {
     Restarted(Mode),
     Killed,
-    /// A standby of it, with some or all that it has, in its place.
+    /// A standby that has some or all of its data takes its place.
     Promoted,
-    /// A copy beside it, in place of another one.
+    /// A copy runs beside it, in place of another member.
     Cloned,
     ReleasedAndTaken,
     AuthorityFailsOver(Failover),
@@ -66,7 +66,7 @@ fn no_two_servers_have_an_id_in_common_while_they_and_the_authority_fail_again_a
     let began = Instant::now();
     println!("seed {seed}");
     let (history, authorities) = storm(&mut random, |number, random| match number {
-        // Each once, and those of one kind far from each other.
+        // Each kind once, and equal kinds far apart.
         ..KINDS => Some(fault(number * 5 % KINDS)),
         _ if began.elapsed() < storm_length().unwrap_or_default() => Some(fault(random.random_range(0..KINDS))),
         _ => None,
@@ -79,8 +79,8 @@ fn no_two_servers_have_an_id_in_common_while_they_and_the_authority_fail_again_a
     assert_granted(&history, authorities.primary());
 }
 
-/// What was granted after the backup is not in its book: a number that was given back and taken by another, and that of a clone, or of a snapshot of
-/// a member's disk.
+/// The restored book lacks all grants made after the backup: of a number that was given back and taken by another member, of
+/// a clone, and of a snapshot of a member's disk.
 #[test]
 fn no_two_servers_have_an_id_in_common_when_the_authority_is_set_back_and_a_hostile_role_asks_everything() {
     let settings = format!("{IDGEN}max_connections = 60\nidgen.grant_length = 4s\nidgen.max_clock_offset = 500ms\n");
@@ -142,7 +142,7 @@ fn no_two_servers_have_an_id_in_common_when_the_authority_is_set_back_and_a_host
     assert!(ours, "{report}");
 }
 
-/// A role that may ask, and asks for what is not its own.
+/// A role that is allowed to ask, and asks for things that belong to others.
 struct Hostile {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<usize>,
@@ -167,7 +167,7 @@ impl Hostile {
                 };
                 let question =
                     format!("idgen1 {} 1 {} {} {} {} {now} {now} {ask}", pick(3), pick(3), pick(3), pick(3), pick(3));
-                // In a transaction that stays open, as a session does that wants to be in the way.
+                // In a transaction that stays open, as a session would that wants to be in the way.
                 asked += usize::from(
                     client
                         .batch_execute(&format!("BEGIN; SELECT idgen_authority.grant_machine('', '{question}', 'x')"))
@@ -198,7 +198,7 @@ fn a_copy_that_goes_on_with_the_grant_of_its_origin_is_reported_to_repeat_ids() 
     assert!(report.violations.contains_key(&Promise::Unique), "{report}");
 }
 
-/// Three members under load, and faults as long as there are any.
+/// Three members under load, and faults as long as `next` gives any.
 fn storm(random: &mut StdRng, mut next: impl FnMut(usize, &mut StdRng) -> Option<Fault>) -> (History, Authorities) {
     let mut authorities = Authorities::new(1, &format!("{QUICK}idgen.grant_length = 3s"));
     authorities.primary().connect("postgres").batch_execute(LOG_OF_THE_BOOK).unwrap();
@@ -243,7 +243,7 @@ fn storm(random: &mut StdRng, mut next: impl FnMut(usize, &mut StdRng) -> Option
                 standby.start();
                 standby.promote();
                 let promoted = Member { server: standby, name: name() };
-                // Both give ids for a while.
+                // Both servers give ids for a while.
                 let load = load_on(&promoted);
                 loads[which].flow(50);
                 std::mem::replace(&mut loads[which], load).finish();
@@ -274,10 +274,10 @@ fn storm(random: &mut StdRng, mut next: impl FnMut(usize, &mut StdRng) -> Option
     (history, authorities)
 }
 
-/// Each id lies in a grant that the book had, each grant was one incarnation's, and no two of a number overlap.
+/// Each id lies in a grant of the book, each grant belongs to one incarnation, and no two grants of a number overlap.
 fn assert_granted(history: &History, authority: &Cluster) {
     let mut client = authority.connect("postgres");
-    // What was closed ended where its holder stood, whatever it was renewed to before.
+    // A closed grant ended where its holder stood, however far it had been renewed before.
     let grants = client
         .query(
             "SELECT DISTINCT ON (epoch) machine, starts * 1000, ends * 1000 FROM log ORDER BY epoch, open, ends DESC",

@@ -1,4 +1,4 @@
-//! The network between a member and its authority at its worst.
+//! The worst network between a member and its authority.
 
 use crate::authorities::time_until;
 use crate::harness::checker::check;
@@ -13,10 +13,10 @@ use postgres::error::SqlState;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A generator of the server's own order, under the machine id that the authority grants.
+/// A generator of order `server`, under the machine id that the authority grants.
 const MAKE: &str = "SELECT idgen_create_generator('own', 'snowflake')";
 const NEXT_OWN: &str = "SELECT idgen_next('own')";
-/// The server that is tried, and answers nothing, is given up after two seconds.
+/// A member gives up a server that does not answer after two seconds.
 const LONG: Duration = Duration::from_millis(2500);
 const LONGEST_LIFE: Duration = Duration::from_secs(300);
 
@@ -45,9 +45,9 @@ enum Fault {
     /// Nothing comes through on these ways; then it comes late, or never.
     Holds(&'static [Way]),
     Loses(&'static [Way]),
-    /// As lost, for longer than a grant lasts.
+    /// As `Loses`, for longer than a grant lasts.
     OutlastsTheGrant,
-    /// Who connects is not answered, or is refused.
+    /// A client that connects gets no answer, or is refused.
     Meets(Door),
     Cuts,
     CutsInMessage(Way),
@@ -148,11 +148,11 @@ fn strict_ids_and_grants_survive_every_fault_of_the_network_and_callers_go_on_wh
     assert_ne!(machines[0], machines[1]);
 }
 
-/// For so long who asks the far member for a strict id is refused at his deadline, and others have theirs.
+/// For this long, a caller of strict ids on the far member fails at its own deadline, and the others get theirs.
 fn ends(caller: &mut postgres::Client, others: &Load, how_long: Duration) {
     let began = Instant::now();
     caller.batch_execute("SET idgen.wait_timeout = '300ms'").unwrap();
-    // What was on the way may still come.
+    // Answers that were on the way may still come.
     wait_until("strict ids end", || caller.query(NEXT, &[]).is_err());
     while began.elapsed() < how_long {
         let asked = monotonic();
@@ -183,7 +183,7 @@ fn every_waiting_caller_is_cancelled_at_once_and_everything_goes_on() {
                     let error = recorder.call(&mut client, &query).expect_err("nothing comes through");
                     let cancelled = monotonic();
                     assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error:?}");
-                    // The same sessions go on: as soon as they can.
+                    // The same sessions must go on as soon as they can.
                     for _ in 0..20 {
                         recorder.call(&mut client, &query).unwrap();
                     }
@@ -205,7 +205,7 @@ fn every_waiting_caller_is_cancelled_at_once_and_everything_goes_on() {
             assert!(cancelled < SECOND, "cancelled after {cancelled} ns");
         }
     }
-    // And while ids flow, with a round trip that some are always within.
+    // The same while ids flow, with a round trip so long that some calls are always under way.
     proxy.delay(Duration::from_millis(1));
     let load = Load::start(&far, &history, "all", 16, NEXT);
     for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! A member that shows who it is by a password, and an authority that shows it by a certificate.
+//! A member that proves who it is by a password, and an authority that proves it by a certificate.
 
 use crate::NEXT;
 use crate::harness::cluster::{Cluster, IDGEN, Mode, assert_refused, give_to_owner};
@@ -13,7 +13,7 @@ use std::process::Command;
 const PASSWORD: &str = "correct-horse-battery";
 const WRONG: &str = "wrong-horse-battery";
 
-/// A certificate for this name, signed by its own key, in two files of the directory.
+/// A self-signed certificate for this name, and its key, in two files of the directory.
 fn certificate(dir: &Path, name: &str) {
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", &format!("/CN={name}")])
@@ -30,7 +30,7 @@ fn certificate(dir: &Path, name: &str) {
     }
 }
 
-/// Readable for the server's user alone, as PostgreSQL wants it for keys and password files.
+/// Makes the file readable for the server's user only, as PostgreSQL demands of keys and password files.
 fn private(file: &Path) {
     fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
     give_to_owner(file);
@@ -87,7 +87,7 @@ fn a_member_connects_with_tls_and_scram_and_no_secret_is_in_a_log_or_view() {
         WHERE usename = 'shard'";
     assert!(boss.query_one(encrypted, &[]).unwrap().get::<_, bool>(0));
 
-    // Each way to go wrong is shown, and ids stop; then they go on.
+    // Each wrong setting is shown, and ids stop; then they go on.
     for (settings, why) in [
         (conninfo("good", "verify-ca", &format!("{passfile}.missing")), "no password supplied"),
         (conninfo("good", "verify-ca", &wrong), "password authentication failed"),
@@ -107,8 +107,8 @@ fn a_member_connects_with_tls_and_scram_and_no_secret_is_in_a_log_or_view() {
         assert!(next > last);
         last = next;
     }
-    // Nor is a string repeated that cannot be read. (What a reload changes PostgreSQL itself logs, as it does for
-    // primary_conninfo: that is why the password is in a file.)
+    // A connection string that cannot be read is not repeated in the log. (PostgreSQL itself logs the settings that a reload
+    // changes, primary_conninfo too: that is why the password is in a file.)
     drop(client);
     member.stop(Mode::Fast);
     member.configure(&format!("idgen.authority = 'host=127.0.0.1 password={WRONG} nonsense'"));

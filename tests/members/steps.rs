@@ -1,4 +1,4 @@
-//! A process killed at each step between the authority's allocating and the member's answering. Needs the feature `faults`.
+//! A process is killed at each step from the authority's allocating to the member's answering. Needs the feature `faults`.
 
 use crate::harness::checker::check;
 use crate::harness::cluster::Cluster;
