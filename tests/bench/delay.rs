@@ -1,5 +1,5 @@
-//! delay PORT SOCKET MICROSECONDS: listens on 127.0.0.1:PORT and hands what comes on to the Unix socket, and what comes back,
-//! each so much later. A connection has two threads for each way, so that nothing waits for what comes after it.
+//! delay PORT SOCKET MICROSECONDS: listens on 127.0.0.1:PORT, passes bytes on to the Unix socket and bytes from there back,
+//! each this much later. Each way of a connection has two threads, so that no bytes wait for later ones.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

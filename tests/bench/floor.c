@@ -1,5 +1,5 @@
 /*
- * What a call cannot be cheaper than: C functions that do parts of what idgen_next() does and keep none of its promises.
+ * The least that a call can cost: C functions that do parts of the work of idgen_next() and keep none of its promises.
  */
 #include "postgres.h"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S python3 -B
-"""What the orders over several servers cost: an authority and a member of its own on this machine, at rest otherwise.
+"""What the orders over several servers cost: an authority and one member on this machine, which does nothing else.
 
 `make bench-members` sets it up, and writes docs/performance/members.md. Everything that is compared runs in turns within
 each round, in an order that changes from round to round; the medians of the rounds are shown with their range. Nothing
@@ -30,7 +30,7 @@ ROOT = tempfile.mkdtemp(prefix="idgen-bench-")
 os.chmod(ROOT, 0o755)
 SHUFFLE = random.Random(1)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
-started = []  # what is to end with this
+started = []  # processes that are to end with this one
 
 
 def run(*command, **options):
@@ -160,7 +160,7 @@ try:
             "direct": lambda: rate(pgbench(authority, STRICT, sessions)),
             "nothing": lambda: rate(pgbench(member, "SELECT 1", sessions)),
         })
-        # A statement on the member that does nothing, and after it one on the authority.
+        # A statement on the member that does nothing, followed by one on the authority.
         both = [1 / (1 / a + 1 / b) for a, b in zip(found["direct"], found["nothing"])]
         table.append(f"| {sessions} | {spread(found['strict'])} | {ratio(found['strict'], found['dblink'])} "
                      f"| {ratio(found['strict'], found['fdw'])} | {ratio(found['strict'], found['direct'])} | {ratio(both, found['direct'])} |")

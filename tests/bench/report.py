@@ -116,7 +116,7 @@ def bars(title, unit, groups):
                 y += bar
                 continue
             middle, (low, high) = statistics.median(values), quartiles(values)
-            # Blue is idgen's; the others differ where they come back in several groups.
+            # Blue is idgen; another product has the same colour in all groups, where there are several.
             colour = "#1f77b4" if "idgen" in label else colours[others.index(label) if len(groups) > 1 else 0]
             parts.append(f'<rect x="{left}" y="{y}" width="{x(middle) - left:.1f}" height="{bar - 4}" fill="{colour}"/>')
             line(x(low), x(high), y + 7, y + 7, 'stroke="black"')

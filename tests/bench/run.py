@@ -2,8 +2,8 @@
 """What ids cost: one call, many sessions, whole jobs, and the slowest calls, beside what else there is.
 
 Runs on the server that PGHOST names, with the programs in PG_BINDIR; `make bench` sets both up. Everything that is
-compared runs in turns within each round, in an order that changes from round to round, so that what else the machine
-does hits all of them. A ratio is taken within a round, and the median over the rounds is shown with its quartiles.
+compared runs in turns within each round, in an order that changes from round to round: other work of the
+machine hits all of them. A ratio is taken within a round, and the median over the rounds is shown with its quartiles.
 Nothing passes or fails here.
 
     BENCH=quick    fewer rounds and rows: two or three minutes instead of fifteen
@@ -75,7 +75,7 @@ class Session:
         return self.run(sql)[0][0]
 
     def cpu_ns(self, sql):
-        """The nanoseconds that the statement took on a CPU: what other processes take is not in it."""
+        """The nanoseconds that the statement took on a CPU, without those of other processes."""
         def used():
             with open(f"{self.process}/schedstat") as file:
                 return int(file.read().split()[0])
@@ -116,7 +116,7 @@ def pgbench(script, sessions, *options):
 
 
 def bench_calls(session, report):
-    """CPU time of one call: that of a scan that calls the function for each row, less that of the bare scan."""
+    """CPU time of one call: a scan that calls the function for each row, less the bare scan."""
     rows, rounds = pick(300_000, 200_000), pick(21, 7)
     first = int(session.value("SELECT idgen_next()"))
     numbers = f"generate_series(1, {rows}) g"
@@ -184,7 +184,7 @@ def bench_sessions(session, report):
                 rate[f, n].append(tps * batch / 1e6)
                 share[f, n].append(min(each) / statistics.mean(each))
         for query, reached in limit.items():
-            # What may be borrowed is used up first, until calls sleep: what is left is what goes on for ever.
+            # First all that may be borrowed is used up, until calls sleep: what is measured then can go on for ever.
             sleeps = lambda: int(session.value("SELECT loan_sleeps FROM idgen_status()"))
             before = sleeps()
             while sleeps() == before:
@@ -290,7 +290,7 @@ def bench_large(session, report):
         progress(f"{rows:,} rows: {kind}")
         session.run("DROP TABLE IF EXISTS large")
         session.run(f"CREATE UNLOGGED TABLE large (id {kinds[kind]} PRIMARY KEY, value int)")
-        # In parts, so that the ids have times.
+        # In parts, so that the ids have different times.
         took = sum(session.run(f"INSERT INTO large (value) SELECT g FROM generate_series(1, {rows // part}) g")[1] for _ in range(part))
         session.run("VACUUM ANALYZE large")
         low, high = (session.value(f"SELECT id FROM large WHERE id > 0 ORDER BY id OFFSET {at} LIMIT 1") for at in (rows // 2, rows // 2 + rows // part))
@@ -338,7 +338,7 @@ def bench_latency(session, report):
                     done = [(b - a) / seconds for a, b in zip(before, state())]
                     moves[lead].append(done[0])
                     wal[lead].append(done[1])
-                # pgbench says 0 of a call that was answered before it looked at the clock again.
+                # pgbench reports 0 for a call that was answered before it looked at the clock again.
                 us = sorted(us for _, us, _ in calls if us)
                 for p, part in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("slowest", 1)):
                     found[lead, f, p].append(us[min(int(len(us) * part), len(us) - 1)])
@@ -421,7 +421,7 @@ def bench_sporadic(session, report):
         for number, kind in shuffled(list(enumerate(kinds))):
             time.sleep(pause / 2)
             took = session.run(f"INSERT INTO seldom{number} (value) VALUES (1)")[1] * 1e3
-            # The first two show the worker how often ids are taken.
+            # The first two rows only show the worker how often ids are taken.
             found[kind] += [took] if i >= 2 else []
     report.group(f"One row every {pause} s, microseconds with the round trip and the commit", rounds_of(rounds))
     for kind in kinds:

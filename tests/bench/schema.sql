@@ -10,7 +10,7 @@ CREATE SEQUENCE plain;
 SELECT idgen_create_generator('snowflake', 'snowflake');
 SELECT idgen_create_generator('counter_1000', 'counter');
 SELECT idgen_create_generator('counter_10000', 'counter', flush_every => 10000);
--- Wide sequences, so that no loan limits them; timestamp_machine_backend itself gives 64 ids a millisecond.
+-- Wide sequences, so that no loan is needed; timestamp_machine_backend itself gives 64 ids a millisecond.
 SELECT idgen_create_generator('wide', timestamp_bits => 41, machine_bits => 6, sequence_bits => 16);
 SELECT idgen_create_generator('streams', timestamp_bits => 41, machine_bits => 1, backend_bits => 8, sequence_bits => 13);
 
@@ -31,7 +31,7 @@ BEGIN
 END;
 $$;
 
--- A UUID version 7 where PostgreSQL has none of its own: the milliseconds over the first 48 bits of a random one.
+-- A UUID of version 7 for PostgreSQL without its own: the first 48 bits of a random UUID become milliseconds.
 CREATE FUNCTION uuid_v7_in_sql() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
     SELECT encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
         PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
