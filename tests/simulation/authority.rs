@@ -1,4 +1,4 @@
-// The authority of a simulated world, and all that may happen to it and to the servers. Included beside world.rs.
+// The authority of a simulated world, and the faults that happen to it and to the servers. Included beside world.rs.
 
 impl Node {
     fn apply(&mut self, record: Record) {
@@ -45,7 +45,7 @@ impl World {
         node.up && node.follows.is_none() && node.life == life
     }
 
-    /// Recovery has ended.
+    /// Starts a node whose recovery has ended.
     fn start_node(&mut self, place: usize) {
         let (time, fault) = (self.time, self.plan.fault);
         let node = &mut self.nodes[place];
@@ -60,7 +60,7 @@ impl World {
         self.after(0, Event::Node(place, life));
     }
 
-    /// Base backups become the synchronous standbys.
+    /// Base backups of the primary become its synchronous standbys.
     fn attach(&mut self, primary: usize) {
         let log = self.nodes[primary].log.clone();
         for _ in 0..self.named {
@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    /// How many records of a primary are where an answer may rest on them.
+    /// How many records of a primary are durable, so that an answer may rest on them.
     fn durable(&self, place: usize) -> usize {
         let node = &self.nodes[place];
         let follows = |standby: &usize| self.nodes[*standby].follows == Some(place);
@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    /// Sends what is durable, if a second look finds it so; opens what a move permits.
+    /// Sends answers whose records are durable by now; opens the bounds that a move permits.
     fn settle(&mut self, place: usize) {
         let durable = self.durable(place);
         let node = &mut self.nodes[place];
@@ -135,22 +135,22 @@ impl World {
         }
     }
 
-    /// Grants of one number lie apart, and the later has the higher epoch.
+    /// Grants of one number must not overlap, and the later one must have the higher epoch.
     fn record(&mut self, answer: &Answer, holder: Incarnation) {
         let Said::Open { machine, epoch, from, until, .. } = answer.said else { return };
         let new = Granted { holder, epoch, from, until, open: true };
         let set_back = self.set_back;
         let rows = self.granted.entry(machine).or_default();
         match rows.iter_mut().find(|old| old.epoch == epoch && old.holder == holder) {
-            // It is the holder that ends a grant, which was noted when it did.
+            // The holder ends a grant, and that was noted when it did.
             Some(old) if old.open => old.until = old.until.max(until),
-            // What was durable on an old authority may be answered after it was released at the next: nobody accepts it.
+            // An old authority's durable answer may come after the release at the next one: nobody accepts it.
             Some(_) => return,
             None => rows.push(new),
         }
         let other = rows.iter().filter(|old| old.epoch != epoch || old.holder != holder).find(|old| {
             let (before, after) = (old.until <= from, until <= old.from);
-            // One that was set back counts its epochs anew.
+            // An authority that was set back counts its epochs anew.
             !(if set_back {
                 before || after
             } else if old.epoch < epoch {
@@ -248,9 +248,9 @@ impl World {
         self.after(wait, Event::Attach(place, life));
     }
 
-    // What may happen.
+    // The faults.
 
-    /// A machine that has run before, or not, boots before its clock is set, leaps or pauses, and is set right.
+    /// The clock of a machine, new or not, is not set at its boot, leaps or pauses, and is then set right.
     fn misset(&mut self, place: usize) {
         const DAY: Micros = 86_400 * SECOND;
         let ran = self.random.random_ratio(2, 3);
@@ -309,21 +309,21 @@ impl World {
             10 => self.lie(place),
             15..=16 => self.fail_over(),
             19 if self.restores => self.restore(),
-            // One that is set back has the clock that it had.
+            // In a world in which authorities are set back, their clocks are not changed.
             17 if !self.restores => {
                 let node = self.random.random_range(0..self.nodes.len());
                 let furthest = if self.hours { 3600 * SECOND } else { 3 * SECOND };
                 self.nodes[node].machine.wall += self.random.random_range(-furthest..furthest);
             }
             18 => {
-                // A restart, of whichever still thinks that it is the authority.
+                // A restart of a node that still thinks that it is the authority.
                 let node = self.random.random_range(0..self.nodes.len());
                 if self.is_primary(node, self.nodes[node].life) {
                     self.start_node(node);
                 }
             }
             _ => {
-                // One that was promoted away is ended at last.
+                // A primary whose standby was promoted ends at last.
                 let node = self.random.random_range(0..self.nodes.len());
                 let is_promoted = |(standby, _): &(usize, usize)| self.nodes[*standby].follows.is_none();
                 if self.nodes[node].standbys.iter().any(is_promoted) {
@@ -335,7 +335,7 @@ impl World {
         self.after(wait, Event::Chaos);
     }
 
-    /// Someone says to a server that many have its machine id, took it over, and are far in the future.
+    /// Somebody tells a server that many have its machine id, took it over, and are far in the future.
     fn lie(&mut self, place: usize) {
         for _ in 0..7 {
             let by = Incarnation { system: self.random.random(), timeline: 1, nonce: self.random.random() };
@@ -391,12 +391,12 @@ impl World {
         self.after(wait, Event::Start(place, 0));
     }
 
-    /// A standby of whoever is the authority is promoted, while the old one is dead, stopped for a while, or goes on.
+    /// A standby of the present authority is promoted, while the old one is dead, stopped for a while, or goes on.
     fn fail_over(&mut self) {
         let Some(old) = self.authority() else { return };
         let following = self.nodes[old].standbys.iter().map(|(standby, _)| *standby);
         let following: Vec<usize> = following.filter(|standby| self.nodes[*standby].follows == Some(old)).collect();
-        // Where not all must have it, the first by name has.
+        // Where not all standbys must have a record, the first by name has it.
         let pick = if self.needed < self.named { 0 } else { self.random.random_range(0..following.len().max(1)) };
         let Some(standby) = following.get(pick).copied() else { return };
         match self.random.random_range(0..3) {

@@ -1,7 +1,7 @@
-//! Servers, an authority that fails over or is set back, and a network that loses, delays, repeats and reorders, all from a seed: the
-//! protocols of src/protocol/ in a deterministic simulation, and mutants of them, each of which must be caught.
+//! The protocols of src/protocol/ in a deterministic simulation of servers, an authority that fails over or is set back, and
+//! a network that loses, delays, repeats and reorders, all from a seed; and mutants of them, each of which must be caught.
 //!
-//! `SIMULATION_SEED=N` replays one world of 50 servers, `SIMULATION_SEEDS=N` runs so many. The table of
+//! `SIMULATION_SEED=N` replays one world of 50 servers; `SIMULATION_SEEDS=N` runs N worlds. The table of
 //! docs/many-servers.md is printed by `cargo test --release --test simulation table -- --ignored --nocapture`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -10,42 +10,42 @@ copy::mechanism! { mechanism }
 
 use mechanism::{Micros, SECOND};
 
-// For cargo fmt, which does not look into what is included.
+// For cargo fmt, which does not look into included files.
 #[cfg(any())]
 mod authority;
 #[cfg(any())]
 mod world;
 
-/// What is simulated.
+/// The plan of a world.
 #[derive(Clone, Copy)]
 pub struct Plan {
     seed: u64,
     servers: usize,
     length: Micros,
-    /// Between rounds of gossip.
+    /// The time between rounds of gossip.
     interval: Micros,
-    /// The longest that a message takes that is not slow, that a caller pauses, and within what all servers start.
+    /// The longest time that a message takes unless it is slow, that a caller pauses, and within which all servers start.
     delay: Micros,
     pause: Micros,
     spread: Micros,
-    /// Nothing happens but calls and gossip; the last server starts late, and with the number of the first.
+    /// Only calls and gossip happen; the last server starts late, with the number of the first.
     calm: bool,
-    /// Nothing but that clocks are wrong and set right.
+    /// Only clocks go wrong and are set right.
     clocks: bool,
-    /// The authority may be set back to an earlier time, as in one of four worlds otherwise.
+    /// The authority may be set back to an earlier time. Without this, it may in one of four worlds.
     set_back: bool,
     duplicate: bool,
     fault: Option<Fault>,
 }
 
-/// A rule left out of what is done around the protocols.
+/// A rule that is left out around the protocols.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
     AnswerBeforeStandby,
     KeepDrag,
     /// `FIRST 1 (a, b)`, and nobody fences the old authority.
     UnsafeNames,
-    /// An authority grants at once after its start.
+    /// An authority grants right after its start.
     NoGrace,
 }
 
@@ -67,7 +67,7 @@ fn storm(seed: u64, servers: usize) -> Plan {
     }
 }
 
-/// `simulated!(name, "file.rs": "text" => "other text", ...)`: the protocols, with texts exchanged, in their world.
+/// `simulated!(name, "file.rs": "text" => "other text", ...)`: the protocols, with texts replaced, in a world of their own.
 macro_rules! simulated {
     ($(#[$attribute:meta])* $name:ident $(, $file:tt: $from:tt => $to:tt)*) => {
         $(#[$attribute])*
@@ -86,7 +86,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
-/// Runs worlds of so many servers; all must hold what is promised, and enough must have happened.
+/// Runs worlds of this many servers; every promise must hold, and enough must have happened.
 fn storms(seeds: std::ops::Range<u64>, servers: usize) {
     let started = std::time::Instant::now();
     let mut all = real::Counts::default();
@@ -127,7 +127,7 @@ fn ten_worlds_of_a_thousand_servers_keep_every_promise() {
     storms(0..number("SIMULATION_SEEDS").map_or(10, |seeds| seeds / 1000), 1000);
 }
 
-/// Members, servers with numbers by hand and their authority boot before their clocks are set, leap and pause.
+/// Members, servers with numbers by setting and their authority boot before their clocks are set, leap and pause.
 fn clocks(seed: u64) -> Plan {
     Plan { clocks: true, ..storm(seed, 10) }
 }
@@ -161,7 +161,7 @@ fn replay() {
     }
 }
 
-/// Runs worlds until one breaks the promise that `claim` is a part of.
+/// Runs worlds until one breaks a promise whose message contains `claim`.
 macro_rules! caught {
     ($world:ident, $fault:expr, $claim:literal) => {
         let broken = (0..10_000).find_map(|seed| {
@@ -173,7 +173,7 @@ macro_rules! caught {
     };
 }
 
-/// `faulty!(name, FAULT, "claim")`: with the fault the claim does not hold.
+/// `faulty!(name, FAULT, "claim")`: with the fault, the claim must fail.
 macro_rules! faulty {
     ($name:ident, $fault:expr, $claim:literal) => {
         #[test]
@@ -189,7 +189,7 @@ faulty!(first_of_two_standbys_without_fencing, Fault::UnsafeNames, "overlaps");
 faulty!(granted_before_the_members_have_shown_what_they_hold, Fault::NoGrace, "overlaps");
 faulty!(drag_kept_in_the_clock, Fault::KeepDrag, "the clock of server");
 
-/// `mutant!(name, "claim", "file.rs": "text" => "other text")`: the claim does not hold with the texts exchanged.
+/// `mutant!(name, "claim", "file.rs": "text" => "other text")`: with the texts replaced, the claim must fail.
 macro_rules! mutant {
     ($name:ident, $claim:literal, $file:tt: $from:tt => $to:tt) => {
         simulated!(#[allow(dead_code, clippy::all)] $name, $file: $from => $to);
@@ -233,7 +233,7 @@ fn a_member_judged_by_its_ids_stays_without_any_when_its_clock_is_right() {
     assert!(broken.is_some_and(|broken| broken.contains("has no id")));
 }
 
-/// A calm world with gossip every 100 ms, a way of up to 1 ms, and the last server given the number of the first.
+/// A calm world: gossip every 100 ms, messages on their way for up to 1 ms, and the last server with the number of the first.
 fn calm(servers: usize, length: Micros) -> Plan {
     Plan { length, interval: SECOND / 10, delay: 1000, calm: true, duplicate: true, ..storm(1, servers) }
 }

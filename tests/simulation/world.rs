@@ -1,6 +1,6 @@
-// One simulated world: servers, an authority with its standby, a network that does anything, and what they promise.
-// Everything follows from the seed. Servers and authority are the mechanism and the protocols; the calls that the workers and
-// the authority's SQL functions make around them are written down here a second time.
+// One simulated world: servers, an authority with standbys, a network that does anything, and the promises to be kept.
+// Everything follows from the seed. Servers and authority run the mechanism and the protocols; the calls around them, which
+// the workers and the authority's SQL functions make, are written down here a second time.
 //
 // Included once for the protocols as they stand and once for each mutant.
 
@@ -33,7 +33,7 @@ const OFFSET: Micros = 10 * SECOND;
 const NEAR: Micros = SECOND;
 const BLOCK: u64 = 20;
 
-/// Nodes of the authority have addresses from here on.
+/// The nodes of the authority have addresses from here on.
 const NODES: usize = 1 << 20;
 
 /// The machine id of the authority's strict ids.
@@ -42,14 +42,14 @@ const AUTHORITY: u64 = 0;
 /// idgen.max_clock_jump.
 const JUMP: Micros = 86_400 * SECOND;
 
-/// How long after a clock was set right ids must be given again, and how long a worker sleeps that has nothing to do.
+/// How long after a clock was set right ids must be given again, and how long an idle worker sleeps.
 const BACK: Micros = SECOND;
 const LOOK: Micros = SECOND / 2;
 
 /// The clocks of a machine, and the server on it.
 #[derive(Default)]
 struct Machine {
-    /// Boot-time clock at true time 0, and parts in a million by which it is fast.
+    /// The boot-time clock at true time 0, and how many parts in a million it is fast.
     zero: Micros,
     fast: Micros,
     /// Wall clock less boot-time clock.
@@ -57,13 +57,13 @@ struct Machine {
     clock: Clock,
     words: Words,
     started: Micros,
-    /// The horizon, on disk.
+    /// The horizon on disk.
     horizon: Micros,
-    /// Up to where ids are permitted: by the horizon, of a primary once its standbys have it.
+    /// Up to where ids are permitted by the horizon; on a primary, once its standbys have it.
     limit: Micros,
 }
 
-/// A copy is another server, which has to start.
+/// A copy is another server, which has to be started.
 impl Clone for Machine {
     fn clone(&self) -> Self {
         Machine { words: Words::default(), ..*self }
@@ -77,7 +77,7 @@ impl Machine {
 
     fn reading(&self, time: Micros) -> Reading {
         let boot = self.boot(time);
-        // One is read after the other: they never agree to the microsecond.
+        // One clock is read after the other: they never agree to the microsecond.
         Reading { boot, wall: boot + self.wall + time % 7 }
     }
 
@@ -95,7 +95,7 @@ impl Machine {
         self.clock.at(self.boot(time))
     }
 
-    /// Shared memory begins anew; the horizon is what is known.
+    /// Shared memory is new; only the horizon is known.
     fn start(&mut self, time: Micros) {
         let boot = self.boot(time);
         self.clock = Clock::start(self.reading(time), self.horizon, LEAD, JUMP);
@@ -105,7 +105,7 @@ impl Machine {
         self.words.raise(SERVER.stamp_at(self.horizon).saturating_sub(1));
     }
 
-    /// Follows the wall clock; where the horizon moves to, if it is due.
+    /// Follows the wall clock. Returns where the horizon moves to, if it is due.
     fn follow(&mut self, time: Micros) -> Option<Micros> {
         let (boot, before) = (self.boot(time), self.clock);
         self.clock = before.follow(self.reading(time), JUMP);
@@ -117,13 +117,13 @@ impl Machine {
         position.is_due().then(|| position.target())
     }
 
-    /// No id is given below `reach`, which is nobody's loan.
+    /// Gives no id below `reach`, which is no loan.
     fn raise(&mut self, time: Micros, reach: Micros) {
         self.words.raise_floor(loan::floor(reach, self.boot(time)));
         self.words.raise(SERVER.stamp_at(reach).saturating_sub(1));
     }
 
-    /// Permits the ids of `machine` from before `until`, as far as the horizon does.
+    /// Permits the ids of `machine` from before `until`, as far as the horizon permits them.
     fn open(&self, machine: u64, until: Micros) {
         self.words.open(&SERVER, SERVER.stamp_at(self.limit.min(until)), machine);
     }
@@ -141,7 +141,7 @@ impl Machine {
 struct Caller {
     generation: u32,
     waits: bool,
-    /// The highest strict id that anyone had when it called.
+    /// The highest strict id that any caller had when this call began.
     above: u64,
 }
 
@@ -149,16 +149,16 @@ struct Caller {
 struct Server {
     up: bool,
     life: u32,
-    /// Clock not off by more than half a second, never stepped.
+    /// The clock was never off by more than half a second, and never stepped.
     healthy: bool,
-    /// Started once, and the clock found right.
+    /// Started once, with a right clock.
     fresh: bool,
     cut_in: bool,
     cut_out: bool,
     machine: Machine,
     member: Member,
     gossip: Gossip,
-    /// Who answered, by place.
+    /// The peers that answered, by place.
     peers: HashMap<usize, Incarnation>,
     started: Micros,
     next_round: Micros,
@@ -169,12 +169,12 @@ struct Server {
     known: bool,
     answered: Micros,
     blocks: Blocks,
-    /// The one in use.
+    /// The block in use.
     block: Option<Block>,
     used: u64,
     counted: u64,
     asked_block: Micros,
-    /// The highest id given, and when.
+    /// The highest id given, and every id with its time.
     given: u64,
     history: Vec<(Micros, u64)>,
 }
@@ -206,14 +206,14 @@ struct Node {
     log: Vec<Record>,
     book: Book,
     block: u64,
-    /// In recovery, following that node.
+    /// In recovery, it follows this node.
     follows: Option<usize>,
     /// Its synchronous standbys, in the order of their names, and how many records each has.
     standbys: Vec<(usize, usize)>,
-    /// When it grants again, on its boot-time clock.
+    /// When it grants again, on its own boot-time clock.
     grants_from: Micros,
     lease: Lease,
-    /// What waits for records to be durable.
+    /// Answers that wait until their records are durable.
     answers: Vec<(usize, Packet)>,
     moves: Vec<(usize, Micros, Micros)>,
 }
@@ -235,7 +235,7 @@ enum Body {
 struct Packet {
     from: usize,
     to: usize,
-    /// The life of the server that asks: an answer finds no other.
+    /// The life of the server that asks: the answer is not for another life.
     life: u32,
     body: Body,
 }
@@ -245,13 +245,13 @@ enum Event {
     Call(usize, u32),
     Node(usize, u32),
     Deliver(Packet),
-    /// So many records have come from one node to the other.
+    /// This many records have come from the first node to the second.
     Replicate(usize, usize, usize),
     Acknowledge(usize, usize, usize),
     Promote(usize, u32),
     Attach(usize, u32),
     Start(usize, u32),
-    /// Whether the clocks of a server's or node's machine run from now on, and how far from the time its wall clock is set.
+    /// Whether the clocks of a server's or node's machine run from now on, and how far off its wall clock is set.
     Clock(usize, bool, Micros),
     Chaos,
 }
@@ -275,14 +275,14 @@ impl Ord for Timed {
     }
 }
 
-/// Who gave stamps under a machine id: a server or node, in a grant that begins when, and from where to where.
+/// The stamps of one owner under a machine id. An owner: a server or node, and the beginning of its grant.
 struct Span {
     owner: (usize, u64),
     low: u64,
     high: u64,
 }
 
-/// A grant that was answered.
+/// A grant that an answer carried.
 #[derive(Clone, Copy, Debug)]
 struct Granted {
     holder: Incarnation,
@@ -301,7 +301,7 @@ pub struct World {
     servers: Vec<Server>,
     nodes: Vec<Node>,
     limits: Limits,
-    /// How many standbys are named, and how many of them must acknowledge; if not all, the first that are connected.
+    /// How many standbys are named, and how many must acknowledge; if not all must, the first of those that are connected.
     named: usize,
     needed: usize,
     by_hand: bool,
@@ -311,15 +311,15 @@ pub struct World {
     /// Whether the authority may be set back to an earlier time.
     restores: bool,
     drags: bool,
-    /// The longest way of a record to the standby, and of its acknowledgement.
+    /// The longest way of a record to a standby, and of its acknowledgement back.
     lag: Micros,
     settings: Settings,
-    // What the checks know.
-    /// When the last clock is set right.
+    // The state of the checks.
+    /// When the last clock will have been set right.
     right: Micros,
     spans: HashMap<u64, Vec<Span>>,
     granted: HashMap<u64, Vec<Granted>>,
-    /// An authority was set back to an earlier time: what is not a grant may repeat.
+    /// An authority was set back to an earlier time: everything but grants may repeat.
     set_back: bool,
     block_of: HashMap<u64, usize>,
     strict: u64,
@@ -327,7 +327,7 @@ pub struct World {
     pub counts: Counts,
 }
 
-/// What happened, so that a world in which nothing happens is not taken for a right one.
+/// Counts what happened, so that a world in which nothing happens does not pass for a right one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
     pub ids: u64,
@@ -385,7 +385,7 @@ impl World {
             world.add_server(place);
         }
         world.add_node(None);
-        // The fleet is new: nobody has anything to show.
+        // The fleet is new: no member has anything to show.
         world.nodes[0].grants_from = 0;
         world.attach(0);
         if plan.clocks {
@@ -398,14 +398,14 @@ impl World {
         world
     }
 
-    /// Runs it; the first promise that was broken, if any.
+    /// Runs the world. Returns the first promise that was broken, if any.
     pub fn run(&mut self) -> Option<String> {
         while self.broken.is_none() && self.step() {}
         self.broken.take()
     }
 
-    /// Runs a calm world in which the last server has the number of the first. When it starts, the first refuses it or
-    /// is refused, and how long after it took over the number the first is refused; then the order bounds.
+    /// Runs a calm world in which the last server has the number of the first. Returns how long after its start one of the
+    /// two is refused, how long after its take-over the first is refused, and the order bounds.
     pub fn measure(&mut self) -> (Option<Micros>, Option<Micros>, Vec<Micros>) {
         let last = self.plan.servers - 1;
         let (mut found, mut turned, mut taken) = (None, None, 0);
@@ -497,7 +497,7 @@ impl World {
     fn clocks(&mut self) -> Machine {
         let zero = self.random.random_range(0..1000 * SECOND);
         let fast = self.random.random_range(-100..=100);
-        // Most are right, some a few seconds off, few wildly.
+        // Most clocks are right, some a few seconds off, a few wildly.
         let off = match self.random.random_range(0..20) {
             _ if self.plan.calm => self.random.random_range(-100_000..=100_000),
             0 if self.hours => self.random.random_range(-3600 * SECOND..3600 * SECOND),
@@ -511,7 +511,7 @@ impl World {
         let me = Incarnation { system: place as u64, timeline: 1, nonce: place as u64 };
         let machine = self.clocks();
         let healthy = (machine.wall + machine.zero - NOON).abs() <= SECOND / 2;
-        // By hand, the last of a calm world has a number that is given.
+        // Numbers by setting; the last server of a calm world gets a number that is in use.
         let number = if self.plan.duplicate && place == self.plan.servers - 1 { 1 } else { place as u64 + 1 };
         let claim = Claim { machine: number, by: me, epoch: u64::from(!self.by_hand), ..Claim::default() };
         self.servers.push(Server {
@@ -680,10 +680,10 @@ impl World {
         self.check_order(place);
     }
 
-    /// Stamps under one machine id: of each owner they lie apart from all others'. Each owner's increase, so none is
-    /// given twice.
+    /// Under one machine id the stamps of different owners must not overlap, and those of each owner must increase: so none
+    /// is given twice.
     fn span(&mut self, machine: u64, owner: (usize, u64), first: u64, end: u64) {
-        // Given by hand to two: gossip finds it, but nothing prevents it.
+        // If two servers have one number by setting, gossip finds that, but nothing prevents duplicates.
         let twice = self.by_hand && machine != AUTHORITY && (self.plan.duplicate || self.counts.clones > 0);
         let spans = self.spans.entry(machine).or_default();
         let place = spans.iter().position(|span| span.owner == owner).unwrap_or_else(|| {
@@ -703,9 +703,9 @@ impl World {
         });
     }
 
-    /// The bounds that the view states hold: all that others gave before is below what this server gives now.
+    /// Checks the order bounds: ids that others gave before a bound are below all ids that this server gives now.
     fn check_order(&mut self, place: usize) {
-        // An age says nothing where clocks stand still.
+        // An age means nothing where clocks stand still.
         if self.plan.clocks || self.random.random_range(0..8) > 0 {
             return;
         }
@@ -726,7 +726,7 @@ impl World {
         self.claim(wrong.is_none(), || format!("server {place} gave an id below one of (server, bound) {wrong:?}"));
     }
 
-    /// A right clock is never dragged, whatever the stamps.
+    /// A right clock must never be dragged, whatever stamps there are.
     fn check_clock(&mut self, place: usize) {
         let server = &self.servers[place];
         let ahead = server.machine.effective(self.time) - NOON - self.time;
@@ -823,7 +823,7 @@ impl World {
             }
             Body::Refused => {
                 server.answered = time;
-                // The connection is given up, with all that was asked on it.
+                // The connection is given up, with all its questions.
                 server.tickets.0.lost();
                 self.reconnect(place);
             }
@@ -890,7 +890,7 @@ impl World {
     }
 }
 
-/// The worker's fold of horizon and grant.
+/// As the worker opens bounds: by horizon and grant together.
 fn open(server: &Server, by_hand: bool) {
     match server.member.held {
         _ if by_hand => server.machine.open(server.gossip.me.machine, Micros::MAX),
