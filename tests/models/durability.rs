@@ -1,8 +1,8 @@
-//! A server that crashes at any step of its worker and loses what was not flushed, whose worker is ended at any step,
-//! whose clocks show anything, and whose synchronous standby is promoted while it goes on, cut off.
+//! A server that crashes at any step of its worker and loses records that were not flushed; whose worker is ended at any
+//! step; whose clocks show anything; and whose synchronous standby is promoted while the server goes on, cut off.
 //!
-//! stateright explores every order of [`Action`]s within [`Bounds`]. Clock, horizon, layouts, allocator and the steps of
-//! the worker are the mechanism; what the steps are done with is here a [`Seen`], and a `Host` in src/workers/horizon.rs.
+//! stateright explores every order of [`Action`]s within [`Bounds`]. Clock, horizon, layouts, allocator and the worker's
+//! steps are the mechanism's own code. The steps act on a [`Seen`] here, and on a `Host` in src/workers/horizon.rs.
 
 use Fault::*;
 use Worker::*;
@@ -10,19 +10,18 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 
 type Micros = i64;
 
-/// Two generators over one horizon, with other ticks and other epochs: only every third microsecond begins a tick of
-/// both.
+/// Two generators on one horizon, with different ticks and epochs: only every third microsecond begins a tick of both.
 const LAYOUTS: [&str; 2] = ["timestamp:6 machine:1 epoch:0 tick:1", "timestamp:5 machine:1 sequence:1 epoch:1 tick:3"];
 const MACHINE: u64 = 1;
 
-/// Within what everything is tried.
+/// The bounds within which everything is tried.
 #[derive(Clone, Copy)]
 struct Bounds {
     lead: Micros,
     /// How far calls may borrow: less than the coarse tick.
     borrow: Micros,
     jump: Micros,
-    /// What the wall clock may show when the boot-time clock shows this.
+    /// The readings that the wall clock may show at this boot-time clock.
     walls: fn(Micros) -> [Micros; 2],
     /// The boot-time clock counts up to this, a step at a time.
     boot: Micros,
@@ -34,11 +33,12 @@ struct Bounds {
     standby: bool,
     /// How many stamps a call wants.
     wants: &'static [u64],
-    /// If given, the boot-time clock is the true time, a crash takes a step of it, and the horizon may be this far ahead.
+    /// If given: the boot-time clock is the true time, a crash takes one step of it, and the horizon may be at most this far
+    /// ahead.
     ahead: Option<Micros>,
 }
 
-/// Crashes, and a worker that is ended, with a wall clock that shows much too little or much too much.
+/// Crashes, and a worker that is ended, with a wall clock that is far too early or far too late.
 const ALONE: Bounds = Bounds {
     lead: 4,
     borrow: 1,
@@ -72,7 +72,7 @@ const CRASH_LOOP: Bounds = Bounds {
     ahead: Some(16),
 };
 
-/// What the steps are done with, weakened.
+/// A rule left out on the server that the steps act on.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     /// Permits the tick that the horizon is in.
@@ -81,18 +81,18 @@ enum Fault {
     AttachWithoutRaise,
 }
 
-/// The primary, and what its standby has.
+/// The primary, and the register on its standby.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
     boot: Micros,
     shared: Shared,
     worker: Worker,
-    /// The register on disk for sure, and as the records say that come after it: a crash may lose any number of those.
+    /// The register that is surely on disk, and its values in later records: a crash may lose any number of those.
     flushed: Micros,
     written: Vec<Micros>,
     /// The register on the standby's disk.
     standby: Micros,
-    /// The last stamp that each generator gave; the first that it gave on the promoted standby.
+    /// The last stamp that each generator gave, and the first that it gave on the promoted standby.
     given: [u64; 2],
     promoted: Option<[u64; 2]>,
     crashes: u8,
@@ -100,7 +100,7 @@ struct State {
     broken: Option<&'static str>,
 }
 
-/// What every crash wipes.
+/// The words that every crash wipes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Shared {
     clock: Clock,
@@ -108,16 +108,16 @@ struct Shared {
     horizon: Micros,
     started: Micros,
     attach_at: Micros,
-    /// Last stamp and limit of each generator; none: it has no place yet.
+    /// Last stamp and limit of each generator; None: it has no place yet.
     words: [Option<(u64, u64)>; 2],
-    /// What the standby is known to have on disk.
+    /// The register that the standby is known to have on disk.
     acknowledged: Micros,
 }
 
-/// Offset, base and when it was last followed.
+/// The offset, its base, and when the wall clock was last followed.
 type Clock = [Micros; 3];
 
-/// What the worker does next: a `Step` of any copy of the mechanism. A record is known by what it says.
+/// The worker's next step: a `Step` of any copy of the mechanism. A record is represented by its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Worker {
     Starts,
@@ -141,10 +141,10 @@ enum Action {
     Work {
         wall: Micros,
     },
-    /// An idle worker opens what is durable to whoever came late.
+    /// An idle worker opens bounds up to the durable horizon for a caller that came late.
     Reopen,
     EndWorker,
-    /// Everything is killed; so many of the records that were not flushed are found again.
+    /// Everything is killed; this many of the records that were not flushed are on disk all the same.
     Crash {
         found: usize,
         reboot: bool,
@@ -154,7 +154,7 @@ enum Action {
     Tick,
     Replicate,
     Acknowledge,
-    /// The standby, its wall clock at `wall`, becomes a primary and gives ids; the old one is cut off.
+    /// The standby, with its wall clock at `wall`, becomes a primary and gives ids; the old primary is cut off.
     Promote {
         wall: Micros,
     },
@@ -172,7 +172,7 @@ trait Mechanism: Sync {
     fn latest(&self, clock: Micros, floor: Micros, boot: Micros, borrow: Micros) -> Micros;
     /// Takes the worker's next step.
     fn step(&self, worker: Worker, server: &mut Seen) -> Worker;
-    /// The first stamp and the last; or whether it is for a loan that there is none.
+    /// The first and the last stamp; if there is none, whether a loan is the reason.
     fn take(
         &self,
         generator: usize,
@@ -183,12 +183,12 @@ trait Mechanism: Sync {
     ) -> Result<(u64, u64), bool>;
 }
 
-/// `mechanism!(name, "file.rs": "text" => "other text", ...)`: the mechanism as it stands, with texts exchanged.
+/// `mechanism!(name, "file.rs": "text" => "other text", ...)`: the mechanism as it stands, with texts replaced.
 macro_rules! mechanism {
     ($name:ident $(, $file:tt: $from:tt => $to:tt)*) => {
         mod $name {
             use super::{Clock, LAYOUTS, MACHINE, Micros, Seen, Worker::{self, *}};
-            // Here the lead is always the same, and a wall clock that it does not explain is one that was set back.
+            // The lead never changes here, so a wall clock that it does not explain was set back.
             copy::mechanism! { copied, "clock.rs": "MAX_LEAD: Micros = 3600 * SECOND" => "MAX_LEAD: Micros = 0" $(, $file: $from => $to)* }
             use copied::{
                 allocator::{Refusal, Words},
@@ -322,7 +322,7 @@ struct Cluster {
     mechanism: &'static dyn Mechanism,
     fault: Option<Fault>,
     bounds: Bounds,
-    /// The one claim that is looked at; none: all.
+    /// The only claim that is checked; None: all are.
     claim: Option<&'static str>,
 }
 
@@ -333,7 +333,7 @@ impl Cluster {
         }
     }
 
-    /// A server that finds `register`, with a generator that is in use at once and one that is not.
+    /// A server that finds `register`, with one generator in use at once and one later.
     fn server(&self, register: Micros) -> State {
         State {
             boot: 1,
@@ -383,7 +383,7 @@ impl Cluster {
         }
     }
 
-    /// The last stamp before those at or after `at`.
+    /// The last stamp before those of the ticks from `at` on.
     fn before(&self, generator: usize, at: Micros) -> u64 {
         self.mechanism.stamp_at(generator, at).saturating_sub(1)
     }
@@ -417,7 +417,7 @@ impl Cluster {
         }
     }
 
-    /// The standby goes through the same steps, with the register that it has, and gives the first ids that it can.
+    /// The standby goes through the same steps from its own register, and gives the first ids that it can.
     fn promote(&self, state: &mut State, wall: Micros) {
         let alone = Cluster { bounds: Bounds { standby: false, ..self.bounds }, ..*self };
         let mut promoted = self.server(state.standby);
@@ -433,7 +433,7 @@ impl Cluster {
     }
 }
 
-/// A server as the worker's steps see it, with its wall clock.
+/// A server with its wall clock, as the worker's steps see it.
 struct Seen<'a> {
     cluster: &'a Cluster,
     state: &'a mut State,
@@ -441,7 +441,7 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// As it is in memory.
+    /// The register in memory.
     fn register(&self) -> Micros {
         self.state.written.iter().copied().fold(self.state.flushed, Micros::max)
     }
@@ -479,7 +479,7 @@ impl Seen<'_> {
         }
     }
 
-    /// The last stamp of a generator that has given any.
+    /// The last stamp of a generator, if it has given any.
     fn used(&self, generator: usize) -> Option<u64> {
         self.state.shared.words[generator].map(|(last, _)| last).filter(|last| *last != 0)
     }
@@ -606,7 +606,7 @@ impl Model for Cluster {
     }
 }
 
-/// Explores everything, up to a state in which a claim does not hold: that claim, and the way to there.
+/// Explores everything until a claim fails. The error: that claim, and the actions that lead there.
 fn explore(cluster: Cluster) -> Result<(), String> {
     let checker = cluster.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     match checker.discovery("every claim holds") {
@@ -639,7 +639,7 @@ explored!(a_worker_that_is_ended_at_any_step_does_no_harm, ALONE);
 explored!(the_promoted_standby_and_the_old_primary_never_give_the_same, WITH_STANDBY);
 explored!(quick_crashes_keep_the_horizon_within_a_lead, CRASH_LOOP);
 
-/// `faulty!(name, FAULT, BOUNDS, "claim")`: with the fault the claim does not hold.
+/// `faulty!(name, FAULT, BOUNDS, "claim")`: with the fault, the claim must fail.
 macro_rules! faulty {
     ($name:ident, $fault:expr, $bounds:expr, $claim:literal) => {
         #[test]
@@ -653,8 +653,8 @@ macro_rules! faulty {
 faulty!(opened_the_tick_of_the_horizon, OpenTickOfHorizon, CRASHED_TWICE, "increasing");
 faulty!(attached_without_raise, AttachWithoutRaise, CRASHED_TWICE, "increasing");
 
-/// `mutant!(name, "file.rs": "text" => "other text", ...; BOUNDS: "claim", ...)`: with the texts exchanged the claims do
-/// not hold.
+/// `mutant!(name, "file.rs": "text" => "other text", ...; BOUNDS: "claim", ...)`: with the texts replaced, each claim must
+/// fail.
 macro_rules! mutant {
     ($name:ident, $($file:tt: $from:tt => $to:tt),+; $($bounds:ident: $claim:literal),+) => {
         mechanism!($name, $($file: $from => $to),+);

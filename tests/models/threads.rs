@@ -1,9 +1,9 @@
 //! Threads that race for stamps while the worker raises, opens and closes.
 //!
-//! loom runs the steps in every order with up to [`SWITCHES`] switches away from a thread that could go on, and lets
-//! every load see every value that the orderings of the atomics allow. It never shows a store before what the same thread
-//! read earlier, and raising `last` reads it: that opening releases and a call acquires the bound is argued in
-//! src/mechanism/allocator.rs, not shown here.
+//! loom runs the steps in every order with up to [`SWITCHES`] switches away from a thread that could go on, and lets every
+//! load see every value that the atomics' orderings allow. It never shows a store before an earlier read of the same thread,
+//! and raising `last` reads it. So this does not show that opening must release and a call must acquire the bound:
+//! src/mechanism/allocator.rs argues that.
 
 use loom::{
     model::Builder,
@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Enough for every mutant, few enough to end in seconds. LOOM_MAX_PREEMPTIONS sets another number.
+/// Enough to catch every mutant, and few enough to end in seconds. LOOM_MAX_PREEMPTIONS sets another number.
 const SWITCHES: usize = 3;
 
 /// Two stamps in a tick of one microsecond: tick 10 begins with stamp 20.
@@ -26,7 +26,7 @@ fn tick(stamp: u64) -> i64 {
     (stamp >> 1) as i64
 }
 
-/// What the worker does, or whoever takes a block for a counter.
+/// What the worker does, or the backend that takes a block for a counter.
 #[derive(Clone, Copy)]
 enum Step {
     Raise(u64),
@@ -36,17 +36,17 @@ enum Step {
 }
 use Step::*;
 
-/// What is handed to `Words::take`: the tick that is now, the latest that may be taken, and how many stamps.
+/// The arguments of `Words::take`: the present tick, the latest tick that may be taken, and how many stamps.
 type Call = (i64, i64, u64);
 
-/// What happens at once: the worker goes through its steps, and each caller makes its calls one after the other.
+/// What happens at the same time: the worker goes through its steps, and each caller makes its calls one by one.
 #[derive(Clone)]
 struct Scene {
     /// The worker's steps before there are callers.
     before: &'static [Step],
     worker: &'static [Step],
     callers: &'static [&'static [Call]],
-    /// Stamps that were given in an earlier life, or by another.
+    /// Stamps that were given in an earlier life, or by another server.
     spent: RangeInclusive<u64>,
 }
 
@@ -74,7 +74,7 @@ const BORROW: Scene = Scene {
     spent: 0..=0,
 };
 
-/// A start, with a clock that stands below what was given before.
+/// A start, with a clock that stands below stamps given before.
 const START: Scene = Scene {
     before: &[],
     worker: &[Raise(29), Open { until: 40, machine: 1 }],
@@ -82,7 +82,7 @@ const START: Scene = Scene {
     spent: 0..=29,
 };
 
-/// The horizon moves while calls run; the worker raises to where all have long been.
+/// The horizon moves while calls run; the worker raises to a stamp that all have long passed.
 const MOVE: Scene = Scene {
     before: &[Open { until: 22, machine: 1 }],
     worker: &[Raise(5), Open { until: 26, machine: 1 }],
@@ -90,7 +90,7 @@ const MOVE: Scene = Scene {
     spent: 0..=0,
 };
 
-/// A counter gets its next block, which does not follow the one before: between them came nextval().
+/// A counter gets its next block, with a gap before it: values that nextval() took.
 const BLOCK: Scene = Scene {
     before: &[Raise(9), Open { until: 12, machine: 1 }],
     worker: &[Raise(19), Open { until: 22, machine: 1 }],
@@ -98,7 +98,7 @@ const BLOCK: Scene = Scene {
     spent: 12..=19,
 };
 
-/// Another machine id: what was given under the first ends where the second begins.
+/// Another machine id: the stamps of the first end where those of the second begin.
 const SWITCH: Scene = Scene {
     before: &[Open { until: 60, machine: 1 }],
     worker: &[Close, Raise(25), Open { until: 40, machine: 2 }],
@@ -106,7 +106,7 @@ const SWITCH: Scene = Scene {
     spent: 0..=0,
 };
 
-/// Another machine id in the tick in which the first gave its last: in one tick ids of two are not in order.
+/// Another machine id in the tick of the first one's last stamp: within one tick, ids of two machine ids are not in order.
 /// The first call finds a tick that is used up.
 const LEAVE: Scene = Scene {
     before: &[Raise(21), Open { until: 60, machine: 2 }],
@@ -131,7 +131,7 @@ trait Words: Default + Send + Sync + 'static {
     fn last(&self) -> u64;
 }
 
-/// `words!("text" => "other text", ...)`: the allocator as it stands, with texts in it exchanged.
+/// `words!("text" => "other text", ...)`: the allocator as it stands, with texts replaced.
 macro_rules! words {
     ($($from:tt => $to:tt),*) => {
         copy::mechanism! {
@@ -166,12 +166,12 @@ macro_rules! words {
 /// One order of the steps.
 struct Race<W> {
     words: W,
-    /// The highest stamp that callers have told each other of.
+    /// The highest stamp of which callers have told each other.
     told: AtomicU64,
     seen: Mutex<Seen>,
 }
 
-/// What the test sees. It is no part of what is explored: no step comes between a fact and its record.
+/// What the test sees. It is not part of what is explored: no step comes between a fact and its record.
 #[derive(Default)]
 struct Seen {
     permitted: Vec<Run>,
@@ -180,7 +180,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// A bound that goes on where the one before is permits more under it; one with another machine ends it.
+    /// A bound that continues the one before permits more under it; a bound with another machine id ends the one before.
     fn permit(&mut self, run: Run) {
         if let Some(last) = self.permitted.last_mut() {
             if last.machine == run.machine && run.first <= last.end {
@@ -235,7 +235,7 @@ impl<W: Words> Race<W> {
         self.told.fetch_max(run.end - 1, Ordering::Release);
     }
 
-    /// What can be said when all have ended.
+    /// What must hold when all have ended.
     fn check(&self, spent: &RangeInclusive<u64>) {
         let last = self.words.last();
         let mut seen = self.seen.lock().unwrap();
@@ -254,7 +254,7 @@ impl<W: Words> Race<W> {
     }
 }
 
-/// Runs a scene in every order of its steps, up to the first claim that does not hold.
+/// Runs a scene in every order of its steps, until a claim fails.
 fn explore<W: Words>(scene: Scene) -> Result<(), String> {
     let play = move || {
         let race = Arc::new(Race { words: W::default(), told: AtomicU64::new(0), seen: Mutex::default() });
@@ -273,7 +273,7 @@ fn explore<W: Words>(scene: Scene) -> Result<(), String> {
     catch_unwind(|| builder.check(play)).map_err(|claim| *claim.downcast::<String>().expect("a claim has a text"))
 }
 
-/// `scene!(name, SCENE)`: every claim holds.
+/// `scene!(name, SCENE)`: every claim must hold.
 macro_rules! scene {
     ($name:ident, $scene:expr) => {
         #[test]
@@ -283,7 +283,7 @@ macro_rules! scene {
     };
 }
 
-/// `mutant!(name, SCENE, "claim", "text" => "other text", ...)`: the claim does not hold with the texts exchanged.
+/// `mutant!(name, SCENE, "claim", "text" => "other text", ...)`: with the texts replaced, the claim must fail.
 macro_rules! mutant {
     ($name:ident, $scene:expr, $claim:literal $(, $from:tt => $to:tt)*) => {
         mod $name {

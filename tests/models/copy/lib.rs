@@ -53,7 +53,7 @@ fn copy(folder: &str, input: TokenStream) -> Result<String, String> {
     Ok(format!("#[allow(dead_code, clippy::all)] mod {name} {{\n{copied}\n}}"))
 }
 
-/// The text of a file with its changes made, its unit tests left out, and a note to the compiler that it was read.
+/// The text of a file, with its changes made and its unit tests left out, and a note to the compiler that the file was read.
 fn read(folder: &Path, file: &str, changes: &[[String; 3]]) -> Result<String, String> {
     let path = folder.join(file);
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
