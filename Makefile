@@ -1,6 +1,6 @@
 # make && sudo make install      for the PostgreSQL of PG_CONFIG; DEBUG=1 keeps the symbols, 15 MB of 17;
-#                                REPRODUCIBLE=1 builds the same bytes in whatever folder
-# make uninstall                 takes it away again
+#                                REPRODUCIBLE=1 builds the same bytes in any folder
+# make uninstall                 removes it again
 # make image DESTDIR=FOLDER      the same as a volume with share and lib, for extension_control_path (PostgreSQL 18 and newer)
 # make dist                      the sources as PGXN wants them, idgen-VERSION.zip
 # make installcheck              SQL tests on a running server that preloads idgen (PGHOST, PGPORT, PGUSER)
@@ -13,7 +13,7 @@
 # make test-packages             Debian's packages, in clean chroots of SUITE, bookworm (as root; a quarter of an hour)
 # make suites                    PostgreSQL's own regression and isolation tests with idgen preloaded
 # make test-debian13             SQL and cluster tests on PostgreSQL 17, in a Debian 13 (as root)
-# make miri                      what needs no PostgreSQL, under Miri (with a nightly Rust; some minutes)
+# make miri                      the code without PostgreSQL, under Miri (with a nightly Rust; some minutes)
 # make bench-members             what orders over several servers cost, into docs/performance/members.md
 # make bench                     what ids cost, into docs/performance.md (PG_VERSION=18, BENCH=quick)
 
@@ -37,8 +37,8 @@ export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
 # With a backtrace PostgreSQL's error messages would differ from the expected ones.
 export RUST_BACKTRACE = 0
 
-# No folder of this machine is in the library: neither of idgen, nor of the crates, nor of the standard library's sources. And
-# the bindings are formatted, so have lines, as rustfmt.toml says, wherever they are made.
+# The library names no folder of this machine: neither of idgen, nor of the crates, nor of the standard library's sources. And
+# the bindings are formatted as rustfmt.toml says, so they have the same lines wherever they are made.
 ifeq ($(REPRODUCIBLE)$(REMAPPED),1)
 export REMAPPED = 1
 remap = $(1)$(CURDIR)=/idgen $(1)$(abspath $(CARGO_TARGET_DIR))=/idgen/target $(1)$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src=/crates
@@ -62,7 +62,7 @@ endef
 
 all: $(LIBRARY)
 
-# Where there is no cargo, as under sudo, what was built is installed.
+# Without cargo, as under sudo, the library that is there already is installed.
 $(LIBRARY): $(if $(shell command -v cargo),FORCE)
 	@[ -n "$(PG_MAJOR)" ] || { echo "PG_CONFIG=$(PG_CONFIG) is not a pg_config" >&2; exit 1; }
 	$(if $(REMAPPED),install -D -m 644 rustfmt.toml $(CARGO_TARGET_DIR)/rustfmt.toml)
@@ -125,8 +125,8 @@ test:
 	$(call stage,clients,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-clients)
 	$(foreach v,$(sort $(firstword $(PG_VERSIONS)) $(lastword $(PG_VERSIONS))),$(call stage,object mappers on $(v),PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-orms)$(newline))
 
-# pgrx takes minutes: it is built once for each version of PostgreSQL if the profile and the packages that have a say in the
-# features of its dependencies are always the same. So the library is built together with the tests, and in their profile.
+# pgrx takes minutes. It is built once for each version of PostgreSQL only if the profile and the packages that decide on its
+# dependencies' features are always the same. So the library is built together with the tests, and in their profile.
 test-pure:
 	cargo clippy --release --all-targets $(FEATURES) -- -D warnings
 	cargo test --release $(FEATURES) --lib --test models --test simulation
@@ -136,13 +136,13 @@ test-one: install
 	tests/temporary_server.sh $(MAKE) installcheck
 	cargo test --release $(FEATURES) --test clusters -- $(TESTED)
 
-# SQL and cluster tests on one version, set up if it is not there; TESTED names those of the cluster tests that are run.
+# SQL and cluster tests on one version, set up if it is not there; TESTED names the cluster tests that are run.
 test-version: export TARGETS = --lib --test clusters
 test-version:
 	$(in_private_tree) $(MAKE) test-one
 
-# PostgreSQL 17, which Debian 12 does not have. Alone it runs all of both suites, minutes; among all the tests those of the
-# cluster tests that rest most on what each version does in its own way: recovery, standbys, names of waits, COPY, sockets.
+# PostgreSQL 17, which Debian 12 does not have. Called by itself this runs both suites, in minutes; within `make test` it runs
+# the cluster tests of things that differ most between versions: recovery, standbys, names of waits, COPY, sockets.
 DEBIAN13 ?= concurrency:: copy:: crash:: failover:: strict:: synchronous:: worker::
 test-debian13:
 	tests/chroot.sh trixie make test-version TESTED="$(TESTED)" || [ $$? = 77 ]
@@ -169,12 +169,12 @@ test-variant:
 	install -m 755 $(CARGO_TARGET_DIR)/release/libidgen.so $$($(TREE)/bin/pg_config --pkglibdir)/idgen.so
 	PG_BINDIR=$(TREE)/bin cargo test --release $(FEATURES) --test $(SUITE) -- --ignored $(TESTED)
 
-# Not captured: what is skipped, and for how long ids stopped.
+# Without capture, so that it shows what is skipped and for how long ids stopped.
 test-services:
 	cargo test --release $(FEATURES) --test services -- --nocapture
 
-# The library that was built for this version, in a server that checks what it is called with; SQL tests also with every
-# cache thrown away at once.
+# The library that was built for this version, in a server with assertions; the SQL tests also in one that drops every cache
+# all the time.
 ASSERTS = $(IDGEN_HOME)/$(PG_MAJOR)-asserts
 asserts:
 	@bin=$$(tests/setup.sh $(PG_VERSION)) && bin=$${bin#*: } && . "$${bin%/bin}/env" && $(MAKE) install TARGETS="--lib --test clusters" && \
@@ -191,27 +191,27 @@ test-on-asserts:
 	tests/temporary_server.sh $(MAKE) installcheck
 	cargo test --release $(FEATURES) --test clusters
 
-# PostgreSQL's own suites with idgen preloaded, in the server with assertions; what may differ is tests/suites.txt.
+# PostgreSQL's own suites with idgen preloaded, in the server with assertions; tests/suites.txt has the differences allowed.
 suites: asserts-tree
 	. $(ASSERTS)/env && tests/suites.sh $(ASSERTS)
 
 asserts-tree:
 	tests/asserts.sh $(PG_MAJOR)
 
-# Some minutes. The storm of catalog events does in minutes there what else takes seconds.
+# Some minutes. The storm of catalog events takes minutes there for what takes seconds elsewhere.
 test-discarding:
 	export PG_BINDIR=$(ASSERTS)/bin SETTINGS="debug_discard_caches = 1" && \
 		tests/temporary_server.sh $(MAKE) installcheck TESTS="$(filter-out adopt doctor,$(TESTS))" && \
 		STORM_SECONDS=240 cargo test --release $(FEATURES) --test storms catalog:: -- --nocapture
 
-# What the documents build is what is built already.
+# The blocks of the documents build only what is built already.
 test-documents: export TARGETS = --lib --test clusters
 test-documents: export PG_VERSION = $(PG_MAJOR)
 test-documents: export SETTINGS = idgen.authority_database = 'many-servers'
 test-documents:
 	tests/temporary_server.sh tests/documents/run.py $(PAGES)
 
-# What is built here is the library that the tests of that version have built, but from the folder of the package.
+# Here the library that the tests of this version have built is built again, from the folder of the package.
 test-pgxn test-image: export TARGETS = --lib --test clusters
 test-pgxn:
 	tests/packages/pgxn.sh
