@@ -11,6 +11,7 @@
 # make kills KILLS=1000          as many kills at random moments, against the durable horizon
 # make asserts                   SQL and cluster tests on a PostgreSQL with assertions, built from source once
 # make test-packages             Debian's packages, in clean chroots of SUITE, bookworm (as root; a quarter of an hour)
+# make test-rpm                  the RPM for the first of PG_VERSIONS, built, installed and erased (as root, with rpmbuild; some minutes)
 # make suites                    PostgreSQL's own regression and isolation tests with idgen preloaded
 # make test-debian13             SQL and cluster tests on PostgreSQL 17, in a Debian 13 (as root)
 # make miri                      the code without PostgreSQL, under Miri (with a nightly Rust; some minutes)
@@ -222,6 +223,9 @@ test-image:
 test-packages:
 	tests/packages/deb.sh $(SUITE)
 
+test-rpm:
+	@tree=$$(tests/setup.sh $(firstword $(PG_VERSIONS))) && bin=$${tree#*: } && . "$${bin%/bin}/env" && PG_BINDIR="$$bin" tests/packages/rpm.sh
+
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
 
@@ -251,7 +255,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install uninstall image dist installcheck clean run psql bench bench-members test test-pure test-one test-version test-debian13 test-storms test-members test-variant test-services test-orms test-clients test-documents test-pgxn test-image test-packages soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
+.PHONY: FORCE all install uninstall image dist installcheck clean run psql bench bench-members test test-pure test-one test-version test-debian13 test-storms test-members test-variant test-services test-orms test-clients test-documents test-pgxn test-image test-packages test-rpm soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
 
 define newline
 
