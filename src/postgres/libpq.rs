@@ -97,14 +97,18 @@ pub struct Connection {
     raw: Raw,
     pq: &'static Functions,
     established: bool,
+    /// What the socket of a connection that is being made has to be ready for.
+    progress: Progress,
     /// Whether the answer to [`OWN_SCHEMA`] is still to come.
     greeted: bool,
     /// A number that no other connection of this process has or had.
     pub serial: u64,
 }
 
-/// The first question: from then on functions are found where idgen is installed, and nowhere that others may write to.
-const OWN_SCHEMA: &CStr = c"SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(nspname), false)
+/// Asked first: from then on functions are found where idgen is installed, and nowhere that others may write to; and one
+/// question does not wait long for a lock, since all others wait behind it.
+const OWN_SCHEMA: &CStr = c"SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(nspname), false),
+        pg_catalog.set_config('lock_timeout', '250ms', false)
     FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
     WHERE extname OPERATOR(pg_catalog.=) 'idgen'";
 
@@ -142,19 +146,23 @@ impl Connection {
         }
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection { raw, pq, established: false, greeted: false, serial };
+        let connection =
+            Connection { raw, pq, established: false, progress: Progress::Writing, greeted: false, serial };
         // SAFETY: a connection that was made, and a function for as long as the process lives.
         unsafe { (pq.PQsetNoticeReceiver)(raw, Some(ignore), ptr::null_mut()) };
         // SAFETY: a connection that was made.
         if unsafe { (pq.PQstatus)(raw) } == fe::CONNECTION_BAD { Err(connection.error()) } else { Ok(connection) }
     }
 
-    /// Goes on connecting, when the socket is ready for the last [`Progress`].
+    /// Goes on connecting, if the socket is ready for what was waited for: libpq would wait for it without end.
     pub fn establish(&mut self) -> Result<Progress, String> {
+        if !self.is_ready() {
+            return Ok(self.progress);
+        }
         // SAFETY: a connection that is being made.
-        match unsafe { (self.pq.PQconnectPoll)(self.raw) } {
-            fe::PGRES_POLLING_READING => Ok(Progress::Reading),
-            fe::PGRES_POLLING_WRITING => Ok(Progress::Writing),
+        self.progress = match unsafe { (self.pq.PQconnectPoll)(self.raw) } {
+            fe::PGRES_POLLING_READING => Progress::Reading,
+            fe::PGRES_POLLING_WRITING => Progress::Writing,
             fe::PGRES_POLLING_OK => {
                 // SAFETY: a connection that stands and is idle.
                 let ready = unsafe {
@@ -163,10 +171,18 @@ impl Connection {
                 self.checked(ready)?;
                 self.ask(OWN_SCHEMA, &[])?;
                 self.established = true;
-                Ok(Progress::Established)
+                Progress::Established
             }
-            _ => Err(self.error()),
-        }
+            _ => return Err(self.error()),
+        };
+        Ok(self.progress)
+    }
+
+    fn is_ready(&self) -> bool {
+        let events = if self.progress == Progress::Reading { libc::POLLIN } else { libc::POLLOUT };
+        let mut socket = libc::pollfd { fd: self.socket(), events, revents: 0 };
+        // SAFETY: one socket, which is only looked at.
+        unsafe { libc::poll(&mut socket, 1, 0) > 0 }
     }
 
     pub fn is_established(&self) -> bool {

@@ -6,6 +6,8 @@ use crate::harness::cluster::{Cluster, Mode};
 use crate::harness::proxy::Proxy;
 use crate::harness::wait_until;
 use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// A member with this in idgen.authority.
@@ -32,6 +34,48 @@ fn a_host_whose_name_is_not_resolved_in_time_delays_the_next_by_two_seconds_and_
         let error = "SELECT coalesce(error LIKE '%hangs.test is not found in time', false) FROM idgen_authority()";
         server.one(error)
     });
+    let began = Instant::now();
+    server.stop(Mode::Fast);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+}
+
+/// A port at which requests for a connection are not answered at all, while what is returned lives.
+fn silent() -> (u16, TcpListener, Vec<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // SAFETY: a socket that listens; its queue is made as short as can be.
+    unsafe { libc::listen(listener.as_raw_fd(), 0) };
+    let address = listener.local_addr().unwrap();
+    let queue = std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok()).collect();
+    (address.port(), listener, queue)
+}
+
+#[test]
+fn a_host_that_drops_requests_for_a_connection_delays_the_next_by_two_seconds_and_neither_a_stop_nor_a_cancel() {
+    let authority = authority("");
+    let (port, ..) = &silent();
+    let directory = authority.socket().parent().unwrap().display().to_string();
+    let mut server = member(&format!("host=127.0.0.1,{directory} port={port},5432 user=postgres dbname=postgres"));
+    has_ids_within(&server, 6);
+    // In a session too, whatever wakes it meanwhile.
+    let mut doctor = server.connect("postgres");
+    let asked = std::thread::spawn({
+        let question = format!("SELECT error FROM idgen_ask_server('host=127.0.0.1 port={port}')");
+        let began = Instant::now();
+        move || (doctor.query_one(&question, &[]).unwrap().get::<_, String>(0), began.elapsed())
+    });
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(300));
+        server.connect("postgres").batch_execute("SELECT pg_reload_conf()").unwrap();
+    }
+    let (error, took) = asked.join().unwrap();
+    assert!(error.contains("no answer within 3 seconds") && took < Duration::from_secs(5), "{error} {took:?}");
+
+    let silent = format!("host=127.0.0.1 port={port} dbname=postgres");
+    server.reconfigure(&format!("idgen.authority = '{silent}'\nidgen.peers = '{silent}'"));
+    for told in ["authority", "peers"] {
+        let error = format!("SELECT coalesce(bool_or(error LIKE '%does not answer%'), false) FROM idgen_{told}()");
+        wait_until(told, || server.one(&error));
+    }
     let began = Instant::now();
     server.stop(Mode::Fast);
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
