@@ -10,7 +10,7 @@ use crate::{
     mechanism::SECOND,
     postgres::{clock, faults, latch, settings, wait_event::Wait},
     protocol::grants::Question,
-    shared::{self, Shared, serving::check_not_in_recovery, waiting::PATIENCE},
+    shared::{self, Shared, book::QUESTION, serving::check_not_in_recovery, waiting::PATIENCE},
 };
 use pgrx::{pg_sys, prelude::*};
 use std::ffi::{CStr, CString};
@@ -51,7 +51,10 @@ fn idgen_grant_machine(cluster: &[u8], question: &[u8], host: &[u8]) -> String {
     if shared.horizon.started() == 0 {
         Error::BookTimeout.raise();
     }
-    let question = beginning(question);
+    let question = String::from_utf8_lossy(question);
+    if question.len() > QUESTION {
+        Error::NotAMessage(format!("there are more than {QUESTION} bytes")).raise();
+    }
     question.parse::<Question>().map_err(Error::NotAMessage).or_raise();
     ask(shared, &question, &beginning(host)).or_raise()
 }

@@ -219,7 +219,7 @@ impl Book {
         self.settles = self.settles.max(longest);
         let Ask::Renew { machine, from, until, .. } = question.ask else { return };
         let free = self.row(machine).is_none_or(|row| row.until <= from || same(&row));
-        if !free || !limits.machines.contains(&machine) || Some(machine) == limits.own {
+        if !free || !limits.machines.contains(&machine) || Some(machine) == limits.own || epoch > self.epoch {
             return;
         }
         // A member that claims more than was ever granted is refused; its number is left alone while anyone may hold it.

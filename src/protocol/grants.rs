@@ -249,12 +249,14 @@ impl FromStr for Question {
             wall: words.number("wall clock")?,
             ask: match words.word("kind of question")? {
                 "take" => Ask::Take { epoch: words.number("epoch")? },
-                "renew" => Ask::Renew {
-                    machine: words.number("machine id")?,
-                    epoch: words.number("epoch")?,
-                    from: words.number("beginning")?,
-                    until: words.number("end")?,
-                },
+                "renew" => {
+                    let (machine, epoch) = (words.number("machine id")?, words.number("epoch")?);
+                    let (from, until) = (words.number("beginning")?, words.number("end")?);
+                    if from < 0 || until < from {
+                        return Err(format!("it begins at {from} and ends at {until}"));
+                    }
+                    Ask::Renew { machine, epoch, from, until }
+                }
                 "release" => Ask::Release {
                     machine: words.number("machine id")?,
                     epoch: words.number("epoch")?,

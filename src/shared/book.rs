@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
 
 /// How many questions can be open at once; the members ask again for more.
 const ENTRIES: usize = 64;
+
+/// The longest question, in bytes. One of the largest numbers has 260.
+pub const QUESTION: usize = 400;
+
 /// What the sessions of members share with the worker that writes the book.
 pub struct Book {
     lock: Lock,
@@ -24,7 +28,7 @@ pub struct Entry {
     asker: AtomicI32,
     role: AtomicU32,
     host: Text<64>,
-    question: Text<400>,
+    question: Text<QUESTION>,
     answer: Text<400>,
 }
 

@@ -89,6 +89,33 @@ fn a_generator_that_was_set_back_at_the_authority_stays_named_while_others_are_s
 }
 
 #[test]
+fn a_lock_on_one_generator_at_the_authority_delays_the_others_by_a_fraction_of_a_second_and_no_session_piles_up() {
+    let authority = grants::authority("");
+    let member = grants::member(&authority, "");
+    make(&[&authority, &member]);
+    for server in [&authority, &member] {
+        let strict = "SELECT idgen_create_generator('s', 'snowflake', ordering => 'strict')";
+        server.connect("postgres").batch_execute(strict).unwrap();
+    }
+    let mut client = member.connect("postgres");
+    wait_until("strict ids are served", || client.query("SELECT idgen_next('s')", &[]).is_ok());
+    let mut owner = authority.connect("postgres");
+    owner.batch_execute("BEGIN; ALTER SEQUENCE b MAXVALUE 1000000").unwrap();
+    client.batch_execute("SET idgen.wait_timeout = '200ms'").unwrap();
+    wait_until("what was leased is used up", || {
+        client.query("SELECT count(idgen_next('b')) FROM generate_series(1, 5000)", &[]).is_err()
+    });
+    client.batch_execute("SET idgen.wait_timeout = '1s'").unwrap();
+    let began = std::time::Instant::now();
+    while began.elapsed() < std::time::Duration::from_secs(6) {
+        client.query_one("SELECT idgen_next('s')", &[]).unwrap();
+    }
+    assert_eq!(one::<i64>(&mut owner, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'idgen'"), 1);
+    owner.batch_execute("ROLLBACK").unwrap();
+    wait_until("there are values again", || client.query_one(NEXT, &[]).is_ok());
+}
+
+#[test]
 fn a_server_that_neither_has_nor_is_an_authority_gives_none() {
     let alone = Cluster::with_idgen("");
     make(&[&alone]);

@@ -312,6 +312,45 @@ fn sessions_of_a_member_do_not_pile_up_while_the_book_is_locked() {
 }
 
 #[test]
+fn what_no_member_can_hold_is_refused_for_itself_and_spoils_nothing_for_others() {
+    let authority = authority("");
+    let first = member(&authority, "");
+    assert_eq!(machine(&first), 1);
+    let book: i64 = authority.one("SELECT id FROM idgen_authority.state");
+    let now = authority.one::<i64>("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
+    let mut liar = authority.connect("postgres");
+    let question = |ask: &str| {
+        let book = book as u64;
+        format!("SELECT idgen_authority.grant_machine('', 'idgen1 7 1 1 {book} 7 3 {now} {now} {ask}', 'liar')")
+    };
+    // An epoch that is none, the end before the beginning, and times that no timestamp can be.
+    let answer: String = one(&mut liar, &question(&format!("renew 500 {} 0 {}", u64::MAX, now + 1_000_000)));
+    assert_eq!(answer, format!("{} 3 none", book as u64));
+    for times in [format!("{now} {}", now - 1), format!("{} {now}", i64::MIN)] {
+        let ask = question(&format!("renew 500 7 {times}"));
+        assert_refused(&mut liar, &ask, SqlState::INVALID_PARAMETER_VALUE, "workers of other servers");
+    }
+    // As long as a question can be.
+    let most = u64::MAX;
+    let longest =
+        format!("idgen1 {most} {} {most} {most} {most} {most} {now} {now} renew 1023 {most} {now} {now}", u32::MAX);
+    assert!(
+        one::<String>(&mut liar, &format!("SELECT idgen_authority.grant_machine('', '{longest}', '')"))
+            .ends_with("none")
+    );
+    assert_refused(
+        &mut liar,
+        &question(&format!("take {}", "1".repeat(400))),
+        SqlState::INVALID_PARAMETER_VALUE,
+        "workers of other servers",
+    );
+    let epochs = "SELECT count(*) FROM idgen_authority.grants() WHERE epoch NOT BETWEEN 1 AND 10000000000";
+    assert_eq!(authority.one::<i64>(epochs), 0);
+    authority.connect("postgres").batch_execute("SELECT idgen_authority.confirm_book()").unwrap();
+    assert_eq!(machine(&member(&authority, "")), 2);
+}
+
+#[test]
 fn functions_that_others_make_under_the_same_names_are_not_called() {
     let authority = authority("");
     authority

@@ -233,6 +233,17 @@ fn who_claims_what_another_has_or_more_than_anyone_was_granted_is_refused() {
 }
 
 #[test]
+fn an_epoch_beyond_what_members_can_have_skipped_is_not_put_back_and_the_next_is_granted() {
+    let (mut book, mut liar) = (book(), Member { book: 7, ..server(2) });
+    for epoch in [u64::MAX, 1 << 63] {
+        ask(&mut book, &mut liar, Ask::Renew { machine: 2, epoch, from: 0, until: NOON }, NOON);
+        assert_eq!((liar.held, book.row(2)), (None, None));
+    }
+    let later = NOON + 2 * DAY;
+    assert_eq!(take(&mut book, &mut server(1), later), (1, 2 * MAX_SKIP + 1, book.settles));
+}
+
+#[test]
 fn a_member_of_another_book_is_no_evidence_and_takes_a_number_of_this_one() {
     let [mut old, mut new] = [book(), Book { id: 8, ..Book::default() }];
     let mut member = server(1);

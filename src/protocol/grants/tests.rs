@@ -68,7 +68,8 @@ proptest! {
     fn questions_and_answers_are_read_as_they_were_written(
         n in any::<(u64, u32, u64, u64, u64, i64, i64)>(), kind in 0u8..3,
     ) {
-        let (machine, epoch, from, until) = (n.0, n.2, n.5, n.6);
+        let (machine, epoch) = (n.0, n.2);
+        let (from, until) = ((n.5 & i64::MAX).min(n.6 & i64::MAX), (n.5 & i64::MAX).max(n.6 & i64::MAX));
         let question = Question {
             holder: Incarnation { system: n.0, timeline: n.1, nonce: n.2 },
             book: n.3,
@@ -96,5 +97,11 @@ proptest! {
     fn what_is_no_question_is_refused_in_words(text in "(idgen1 )?[0-9a-z -]{0,80}") {
         let read = text.parse::<Question>();
         prop_assert!(read.is_ok() || read.is_err_and(|why| !why.is_empty()));
+    }
+
+    #[test]
+    fn a_grant_that_ends_before_it_begins_or_begins_before_1970_is_no_question(from in any::<i64>(), until in any::<i64>()) {
+        let text = format!("idgen1 1 1 1 1 1 1 1 1 renew 5 1 {from} {until}");
+        prop_assert_eq!(text.parse::<Question>().is_ok(), from >= 0 && until >= from);
     }
 }
