@@ -8,6 +8,7 @@ pub mod gossip;
 pub mod grants;
 pub mod lease;
 pub mod message;
+pub mod slot;
 pub mod tickets;
 pub mod words;
 

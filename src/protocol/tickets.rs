@@ -10,6 +10,7 @@
 //! answer serves those tickets alone, never a caller that came later, and what is left over becomes a gap.
 
 use super::Micros;
+pub use crate::mechanism::allocator::Run;
 use std::collections::VecDeque;
 
 /// How many requests may be in flight. One alone would make a caller wait for up to two round trips.
@@ -33,14 +34,6 @@ pub struct Request {
     pub number: u64,
     pub generator: u32,
     pub want: u64,
-}
-
-/// Stamps `first .. first + count` under `machine`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    pub first: u64,
-    pub count: u64,
-    pub machine: u64,
 }
 
 #[derive(Debug)]

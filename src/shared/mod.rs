@@ -22,6 +22,7 @@ pub mod state;
 pub mod text;
 pub mod waiting;
 
+use crate::protocol::slot::Slot;
 use crate::{
     error::Error,
     postgres::{
@@ -29,7 +30,7 @@ use crate::{
         settings,
     },
 };
-use backends::{Backends, Slot};
+use backends::Backends;
 use book::Book;
 use gossip::Gossip;
 use grant::Grant;

@@ -7,12 +7,16 @@ use crate::{
     postgres::{
         clock, faults,
         hosts::Hosts,
+        latch,
         libpq::{Answer, Connection, Progress},
         process::Waiter,
         settings,
         wait_event::Wait,
     },
-    protocol::tickets::{Run, Tickets},
+    protocol::{
+        slot::Slot,
+        tickets::{Run, Ticket, Tickets},
+    },
     shared::Shared,
 };
 use std::{
@@ -216,7 +220,7 @@ impl Link {
                     _ => return Err("the authority's answer cannot be read".into()),
                 };
                 let slots = self.shared.backends.slots();
-                self.tickets.answered(request, run, now, |ticket, run| slots[ticket.slot as usize].answer(ticket, run));
+                self.tickets.answered(request, run, now, |ticket, run| deliver(slots, ticket, run));
             }
             Question::Block(ask) => {
                 match numbers().as_deref() {
@@ -263,7 +267,7 @@ impl Link {
             Question::Strict(request) => {
                 let none = Run { first: 0, count: 0, machine: 0 };
                 let slots = self.shared.backends.slots();
-                self.tickets.failed(request, |ticket| slots[ticket.slot as usize].answer(ticket, none));
+                self.tickets.failed(request, |ticket| deliver(slots, ticket, none));
             }
             Question::Block(ask) => self.blocks.refused(ask, now),
             Question::Prepare => return Err(message),
@@ -320,6 +324,12 @@ impl Link {
         let goes_on = self.waiter.wait(connection, timeout);
         idle.set(false);
         goes_on
+    }
+}
+
+fn deliver(slots: &[Slot], ticket: Ticket, run: Run) {
+    if slots[ticket.slot as usize].answer(ticket, run) {
+        latch::wake(ticket.slot as i32);
     }
 }
 

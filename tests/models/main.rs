@@ -5,5 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+copy::mechanism! { mechanism }
+
 mod durability;
+mod slots;
 mod threads;
