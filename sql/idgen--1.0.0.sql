@@ -402,10 +402,11 @@ SET search_path = pg_catalog, pg_temp
 AS $$
     WITH named AS MATERIALIZED (
         -- The name by which a column refers to a table, without _id.
-        SELECT c.oid, c.relname, c.relnamespace, regexp_replace(replace(lower(c.relname), '_', ''), '(ies|s)$', '') AS stem
+        SELECT c.oid, c.relname, c.relnamespace, regexp_replace(replace(lower(c.relname), '_', ''), '(?<=.)(ies|s)$', '') AS stem
         FROM pg_class c, pg_namespace n
         WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.oid = c.relnamespace
             AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
+            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     ), key AS MATERIALIZED (
         SELECT k.oid, k.stem, a.attname, '\m' || regexp_replace(k.relname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS table_word,
             '\m' || regexp_replace(a.attname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS key_word
@@ -683,7 +684,7 @@ BEGIN
         SELECT t.tgname AS trigger FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
         -- Before, insert, for each row.
         WHERE t.tgrelid = key.attrelid AND NOT t.tgisinternal AND t.tgtype & 7 = 7
-            AND p.prosrc ~* ('\mnew\.' || key.attname || '\s*:?=')
+            AND p.prosrc ~* ('\mnew\.' || regexp_replace(key.attname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\s*:?=')
     LOOP
         RAISE WARNING USING
             MESSAGE = format('trigger "%s" of table "%s" seems to fill the key itself', found.trigger, relation),
@@ -987,6 +988,11 @@ BEGIN
                 HINT = 'Partitions lie within the time of the layout, and none is shorter than one of its ticks: see idgen_generators().';
         END IF;
         bound := format('FROM (%L) TO (%L)', first, beyond);
+        IF octet_length(parent || to_char(lower, suffix)) > current_setting('max_identifier_length')::int THEN
+            RAISE name_too_long USING
+                MESSAGE = format('the name "%s" of a partition would be too long', parent || to_char(lower, suffix)),
+                HINT = 'Give the table a shorter name, or create partitions by hand: idgen_min_id() has their bounds.';
+        END IF;
         partition := format('%s.%I', schema, parent || to_char(lower, suffix));
         IF NOT EXISTS (SELECT FROM pg_inherits h, pg_class c
             WHERE h.inhparent = idgen_create_partitions.relation AND c.oid = h.inhrelid
@@ -1126,6 +1132,7 @@ CREATE FUNCTION idgen_doctor(OUT severity text, OUT finding text, OUT object tex
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '1s'
+SET row_security = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -1140,6 +1147,7 @@ DECLARE
     found record;
     largest bigint;
     is_behind boolean;
+    owners text[] := '{}';
     servers text[];
     nodes text[];
     connections text[];
@@ -1244,8 +1252,12 @@ BEGIN
         ORDER BY 3;
 
     -- A tool that undoes an adoption leaves this: the next nextval() is below ids that exist.
+    -- Whoever owns a table, or one below it, can have it run functions as its reader, even while the query is planned.
     FOR found IN
-        SELECT e.adrelid AS relation, a.attname AS name, s.oid AS sequence
+        SELECT e.adrelid AS relation, a.attname AS name, s.oid AS sequence, (
+            WITH RECURSIVE tree(member) AS (SELECT e.adrelid UNION SELECT h.inhrelid FROM tree, pg_inherits h WHERE h.inhparent = member)
+            SELECT string_agg(DISTINCT r.rolname, ', ') FROM tree, pg_class k, pg_roles r
+            WHERE k.oid = member AND r.oid = k.relowner AND NOT r.rolsuper AND r.rolname <> current_user) AS others
         FROM pg_depend d JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
             JOIN pg_attrdef e ON e.oid = d.objid
             -- No session can read another's temporary tables, and no standby unlogged ones.
@@ -1258,6 +1270,10 @@ BEGIN
             AND NOT EXISTS (SELECT FROM @extschema@.idgen_columns() i WHERE i.relation = e.adrelid AND i.column_name = a.attname)
         ORDER BY 1, 2
     LOOP
+        IF found.others IS NOT NULL THEN
+            owners := owners || found.others;
+            CONTINUE;
+        END IF;
         BEGIN
             -- A sequence that was never called gives last_value itself next.
             EXECUTE format('SELECT k.largest, k.largest > s.last_value OR k.largest = s.last_value AND NOT s.is_called
@@ -1276,6 +1292,10 @@ BEGIN
             RETURN QUERY SELECT 'notice', 'not looked at', found.relation::regclass::text, 'It is locked. Call this again.';
         END;
     END LOOP;
+    RETURN QUERY
+        SELECT DISTINCT 'notice', 'not looked at', 'keys in tables of ' || o,
+            'Whether a sequence is behind them: reading them could run code of the owner as you. Have the owner call this.'
+        FROM unnest(owners) o ORDER BY 3;
     -- The following may look into tables that other sessions have locked.
     BEGIN
         RETURN QUERY
@@ -1354,7 +1374,11 @@ BEGIN
         ORDER BY 3;
 
     -- The authority and the peers.
-    IF preloaded AND to_regclass('idgen_authority.state') IS NOT NULL AND has_table_privilege('idgen_authority.state', 'SELECT') THEN
+    -- Where the extension is not, a schema of that name may be anyone's.
+    IF preloaded AND EXISTS (SELECT FROM pg_depend d, pg_extension x WHERE x.extname = 'idgen_authority' AND d.refobjid = x.oid
+            AND d.refclassid = 'pg_extension'::regclass AND d.classid = 'pg_class'::regclass AND d.objid = to_regclass('idgen_authority.state'))
+        AND has_table_privilege('idgen_authority.state', 'SELECT')
+    THEN
         RETURN QUERY EXECUTE $authority$
             SELECT 'warning', 'no machine id is granted', 'idgen_authority', format('The book is new, or was restored, and may not know of '
                 'all machine ids that are in use. It grants again at %s, or after SELECT idgen_authority.confirm_book().', to_timestamp(settles / 1000000.0))
@@ -1390,9 +1414,18 @@ BEGIN
         SELECT 'notice', 'not looked at', 'standby ' || quote_ident(r.application_name),
             'Call this on the standby: its settings can be seen only there.'
         FROM pg_stat_replication r WHERE r.state <> 'backup' ORDER BY 3;
-    servers := ARRAY(SELECT 'server ' || quote_ident(s.srvname) FROM pg_foreign_server s, pg_foreign_data_wrapper w
-            WHERE w.oid = s.srvfdw AND w.fdwname IN ('postgres_fdw', 'dblink_fdw') ORDER BY s.srvname)
-        || ARRAY(SELECT 'subscription ' || quote_ident(s.subname) FROM pg_subscription s ORDER BY s.subname, s.oid)
+    -- An owner says how to connect, which options to hand on for one: a superuser's session goes only where a superuser says.
+    RETURN QUERY
+        SELECT 'notice', 'not looked at', s.name, format('It belongs to %s: only a superuser''s are asked.', r.rolname)
+        FROM (SELECT 'server ' || quote_ident(f.srvname), f.srvowner FROM pg_foreign_server f JOIN pg_foreign_data_wrapper w ON w.oid = f.srvfdw
+                WHERE w.fdwname IN ('postgres_fdw', 'dblink_fdw')
+            UNION ALL
+            SELECT 'subscription ' || quote_ident(b.subname), b.subowner FROM pg_subscription b) s(name, owner), pg_roles r
+        WHERE r.oid = s.owner AND NOT r.rolsuper ORDER BY 3;
+    servers := ARRAY(SELECT 'server ' || quote_ident(s.srvname) FROM pg_foreign_server s, pg_foreign_data_wrapper w, pg_roles r
+            WHERE w.oid = s.srvfdw AND w.fdwname IN ('postgres_fdw', 'dblink_fdw') AND r.oid = s.srvowner AND r.rolsuper ORDER BY s.srvname)
+        || ARRAY(SELECT 'subscription ' || quote_ident(s.subname) FROM pg_subscription s, pg_roles r
+            WHERE r.oid = s.subowner AND r.rolsuper ORDER BY s.subname, s.oid)
         || ARRAY(SELECT 'primary' WHERE pg_is_in_recovery());
     -- The other nodes, if Citus is installed.
     IF to_regclass('pg_catalog.pg_dist_node') IS NOT NULL AND NOT pg_is_in_recovery() THEN
@@ -1417,6 +1450,7 @@ BEGIN
             SELECT coalesce(string_agg(format('%s=''%s''', o.option_name,
                 replace(replace(o.option_value, '\', '\\'), '''', '\''')), ' '), '')
             FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+                JOIN pg_roles r ON r.oid = s.srvowner AND r.rolsuper
                 LEFT JOIN pg_user_mapping m ON m.umserver = s.oid
                     AND m.umuser IN (0, (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user))
                 LEFT JOIN LATERAL pg_options_to_table(coalesce(s.srvoptions, '{}') || coalesce(m.umoptions, '{}')) o
@@ -1424,7 +1458,7 @@ BEGIN
                         'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslcrl', 'channel_binding', 'gssencmode', 'krbsrvname',
                         'target_session_attrs')
             WHERE w.fdwname IN ('postgres_fdw', 'dblink_fdw') GROUP BY s.oid, s.srvname ORDER BY s.srvname)
-        || ARRAY(SELECT s.subconninfo FROM pg_subscription s ORDER BY s.subname, s.oid)
+        || ARRAY(SELECT s.subconninfo FROM pg_subscription s, pg_roles r WHERE r.oid = s.subowner AND r.rolsuper ORDER BY s.subname, s.oid)
         -- If an option is given twice, the last one counts.
         || ARRAY(SELECT current_setting('primary_conninfo') || ' dbname=postgres' WHERE pg_is_in_recovery())
         || connections;

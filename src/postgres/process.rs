@@ -2,11 +2,11 @@
 //! another server at once.
 
 use super::{
-    latch,
+    clock, latch,
     libpq::{Connection, Progress},
     wait_event::{Wait, event},
 };
-use crate::mechanism::Micros;
+use crate::mechanism::{Micros, SECOND};
 use pgrx::{
     bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, SignalWakeFlags},
     pg_sys,
@@ -15,8 +15,7 @@ use pgrx::{
 use std::{
     ffi::CString,
     ptr,
-    sync::atomic::{AtomicBool, AtomicI32, Ordering::*},
-    time::Duration,
+    sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering::*},
 };
 
 /// Where a worker is found, in shared memory. Written by the worker.
@@ -25,11 +24,18 @@ pub struct Process {
     pid: AtomicI32,
     /// Whether there was no place for the worker at the last attempt. Written by the process that launches it.
     homeless: AtomicBool,
+    /// The boot time at which it was launched last. Written by the process that launches it.
+    launched: AtomicI64,
 }
 
 impl Default for Process {
     fn default() -> Self {
-        Process { place: AtomicI32::new(-1), pid: AtomicI32::new(0), homeless: AtomicBool::new(false) }
+        Process {
+            place: AtomicI32::new(-1),
+            pid: AtomicI32::new(0),
+            homeless: AtomicBool::new(false),
+            launched: AtomicI64::new(-SECOND),
+        }
     }
 }
 
@@ -43,15 +49,18 @@ impl Process {
         latch::wake(self.place.load(Acquire));
     }
 
-    /// Launches the worker if it does not run. A second one finds the first and ends at once.
+    /// Launches the worker if it does not run, once a second at most. A second one finds the first and ends at once. The
+    /// postmaster starts none again: one that cannot live would stay registered with each of those launched after it.
     pub fn launch(&self, name: &str, function: &str) {
-        if self.pid().is_some() {
+        let (now, before) = (clock::boot(), self.launched.load(Relaxed));
+        let is_due = self.pid().is_none() && now >= before + SECOND;
+        if !is_due || self.launched.compare_exchange(before, now, Relaxed, Relaxed).is_err() {
             return;
         }
         let worker = BackgroundWorkerBuilder::new(name)
             .set_library("idgen")
             .set_function(function)
-            .set_restart_time(Some(Duration::from_secs(1)))
+            .set_restart_time(None)
             .enable_spi_access()
             .load_dynamic();
         // Said once, though it is tried again and again.
@@ -86,7 +95,6 @@ impl Process {
             BackgroundWorker::connect_worker_to_spi(database, None);
             status = run();
         }
-        // After 0 the postmaster does not start it again.
         // SAFETY: ends the process the way PostgreSQL wants it.
         unsafe { pg_sys::proc_exit(status) }
     }

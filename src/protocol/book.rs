@@ -219,7 +219,9 @@ impl Book {
         self.settles = self.settles.max(longest);
         let Ask::Renew { machine, from, until, .. } = question.ask else { return };
         let free = self.row(machine).is_none_or(|row| row.until <= from || same(&row));
-        if !free || !limits.machines.contains(&machine) || Some(machine) == limits.own || epoch > self.epoch {
+        // No grant begins in the future, by whichever authority's clock.
+        let is_possible = epoch <= self.epoch && from <= own.saturating_add(limits.max_clock_offset.saturating_mul(2));
+        if !free || !is_possible || !limits.machines.contains(&machine) || Some(machine) == limits.own {
             return;
         }
         // A member that claims more than was ever granted is refused; its number is left alone while anyone may hold it.

@@ -42,7 +42,8 @@ impl Held {
         }
     }
 
-    /// Gives the machine id back if that is wanted, once no id can be given under it any more.
+    /// Gives the machine id back if that is wanted, once no id can be given under it any more, and the authority is there to be
+    /// told: until then it can be called off.
     fn release(&mut self, said: &Said) {
         let wanted = self.shared.member.release.load(SeqCst);
         if self.is_withdrawn != wanted && self.member.held.is_some() {
@@ -55,7 +56,8 @@ impl Held {
         }
         if self.member.held.is_some() {
             let now = clock::boot();
-            if self.shared.grant.applied() == 0 && now >= self.ask_at {
+            let is_connected = self.shared.member.connected.load(Relaxed);
+            if is_connected && self.shared.grant.applied() == 0 && now >= self.ask_at {
                 let mut released = self.member.clone();
                 // Ids were permitted up to the horizon, and streams of backends may have gone so far.
                 released.release(self.shared.horizon.durable());

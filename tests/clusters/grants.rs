@@ -312,6 +312,43 @@ fn sessions_of_a_member_do_not_pile_up_while_the_book_is_locked() {
 }
 
 #[test]
+fn a_release_that_cannot_be_told_to_the_authority_is_called_off_and_the_number_kept() {
+    let mut authority = authority("");
+    let member = member(&authority, "");
+    assert_eq!(machine(&member), 1);
+    authority.stop(Mode::Fast);
+    wait_until("the authority is missed", || !member.one::<bool>("SELECT connected FROM idgen_authority()"));
+    let mut client = member.connect("postgres");
+    client.batch_execute("SET idgen.wait_timeout = '500ms'").unwrap();
+    assert_refused(&mut client, "SELECT idgen_release_machine()", SqlState::CANNOT_CONNECT_NOW, "idgen_authority");
+    wait_until("ids go on", || client.query_one(NEXT, &[]).is_ok());
+    assert_eq!(machine(&member), 1);
+}
+
+#[test]
+fn a_database_that_lets_nobody_in_gathers_no_workers_while_members_ask() {
+    let authority = authority("");
+    let member = member(&authority, "");
+    assert_eq!(machine(&member), 1);
+    authority.connect("postgres").batch_execute("CREATE DATABASE other").unwrap();
+    wait_until("the book's worker has gone", || authority.child("idgen book").is_none());
+    authority.connect("other").batch_execute("ALTER DATABASE postgres ALLOW_CONNECTIONS false").unwrap();
+    member.reconfigure("idgen.wait_timeout = 500ms");
+    let mut client = member.connect("postgres");
+    for _ in 0..3 {
+        _ = client.simple_query("SELECT idgen_release_machine()");
+        _ = client.simple_query("SELECT idgen_take_machine()");
+    }
+    let fatal = || authority.log().matches("idgen book FATAL").count();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let before = fatal();
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(before > 0 && fatal() <= before + 4, "{before} {}", fatal());
+    authority.connect("other").batch_execute("ALTER DATABASE postgres ALLOW_CONNECTIONS true").unwrap();
+    wait_until("the member has a number again", || client.query_one(NEXT, &[]).is_ok());
+}
+
+#[test]
 fn what_no_member_can_hold_is_refused_for_itself_and_spoils_nothing_for_others() {
     let authority = authority("");
     let first = member(&authority, "");

@@ -280,6 +280,74 @@ fn the_authoritys_schema_is_not_somebody_elses() {
 }
 
 /// The owner of a database may install idgen there, and can back up and restore the database.
+/// Functions of whoever may make tables, in every place where reading a table, or planning to, calls them; a view in the schema
+/// that the authority's extension would have; and a server that hands options on.
+const TRAPS: &str = "
+    CREATE FUNCTION public.spring() RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$ BEGIN
+        IF current_user <> 'mallory' THEN
+            INSERT INTO public.sprung VALUES (current_user);
+            EXECUTE 'ALTER ROLE mallory SUPERUSER';
+        END IF;
+        RETURN 1;
+    END $$;
+    CREATE TABLE public.sprung (as_whom name);
+    GRANT ALL ON public.sprung TO PUBLIC;
+    CREATE FUNCTION public.trap() RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN public.spring(); END $$;
+    CREATE TABLE public.by_index (id bigserial PRIMARY KEY);
+    CREATE INDEX ON public.by_index ((id + public.trap()));
+    CREATE TABLE public.by_child (id bigserial PRIMARY KEY);
+    CREATE TABLE public.child (CHECK (id > public.trap() - 2)) INHERITS (public.by_child);
+    CREATE TABLE public.by_policy (id bigserial PRIMARY KEY);
+    ALTER TABLE public.by_policy ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY p ON public.by_policy USING (public.spring() = 1);
+    INSERT INTO public.by_policy DEFAULT VALUES;
+    GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC;
+    GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO PUBLIC;
+    CREATE SCHEMA idgen_authority;
+    CREATE VIEW idgen_authority.state AS SELECT public.spring() * 9000000000000000000 AS settles;
+    GRANT USAGE ON SCHEMA idgen_authority TO PUBLIC;
+    GRANT SELECT ON idgen_authority.state TO PUBLIC;";
+
+#[test]
+fn the_doctor_runs_nothing_of_others_and_connects_to_nothing_of_theirs_whoever_calls_it() {
+    let cluster = Cluster::running("shared_preload_libraries = 'idgen'\nidgen.machine_id = 1");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "CREATE EXTENSION idgen; CREATE ROLE mallory LOGIN; CREATE ROLE watcher LOGIN IN ROLE pg_monitor;
+             GRANT CREATE ON SCHEMA public TO mallory; GRANT CREATE ON DATABASE postgres TO mallory",
+        )
+        .unwrap();
+    let has_servers = client
+        .batch_execute("CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO mallory")
+        .is_ok();
+    let mut mallory = cluster.connection("postgres").user("mallory").connect(NoTls).unwrap();
+    mallory.batch_execute(TRAPS).unwrap();
+    let socket = cluster.socket().parent().unwrap().display().to_string();
+    if has_servers {
+        mallory
+            .batch_execute(&format!(
+                "CREATE SERVER trap FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{socket}', options '-c application_name=trapped');
+                 CREATE USER MAPPING FOR PUBLIC SERVER trap OPTIONS (user 'postgres')"
+            ))
+            .unwrap();
+    }
+    let mut watcher = cluster.connection("postgres").user("watcher").connect(NoTls).unwrap();
+    for caller in [&mut client, &mut watcher] {
+        let told: String =
+            one(caller, "SELECT coalesce(string_agg(concat_ws('|', finding, object), E'\\n'), '') FROM idgen_doctor()");
+        assert!(told.contains("not looked at|keys in tables of mallory"), "{told}");
+        assert_eq!(told.contains("not looked at|server trap"), has_servers, "{told}");
+        assert!(!told.contains("no machine id is granted"), "{told}");
+    }
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM sprung"), 0);
+    assert!(!one::<bool>(&mut client, "SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'"));
+    assert!(!cluster.log().contains("trapped"));
+    // The trap springs for whoever does read.
+    _ = client.simple_query("SELECT max(id) FROM by_index");
+    assert_ne!(one::<i64>(&mut client, "SELECT count(*) FROM sprung"), 0);
+}
+
 #[test]
 fn an_owner_who_is_no_superuser_dumps_and_restores_a_database_with_generators_adopted_tables_and_partitions() {
     let cluster = Cluster::running(crate::harness::cluster::IDGEN);

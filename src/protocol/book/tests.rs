@@ -233,14 +233,21 @@ fn who_claims_what_another_has_or_more_than_anyone_was_granted_is_refused() {
 }
 
 #[test]
-fn an_epoch_beyond_what_members_can_have_skipped_is_not_put_back_and_the_next_is_granted() {
+fn what_no_member_can_hold_is_not_put_back_and_the_next_is_granted() {
     let (mut book, mut liar) = (book(), Member { book: 7, ..server(2) });
+    let mut member = server(1);
+    take(&mut book, &mut member, NOON);
+    // A number that another has, from when it ends on.
+    let held = book.row(1).copied();
+    let (from, until) = (NOON + DAY, NOON + DAY + SECOND);
+    ask(&mut book, &mut liar, Ask::Renew { machine: 1, epoch: 2, from, until }, NOON);
+    assert_eq!((liar.held, book.row(1).copied()), (None, held));
     for epoch in [u64::MAX, 1 << 63] {
         ask(&mut book, &mut liar, Ask::Renew { machine: 2, epoch, from: 0, until: NOON }, NOON);
         assert_eq!((liar.held, book.row(2)), (None, None));
     }
     let later = NOON + 2 * DAY;
-    assert_eq!(take(&mut book, &mut server(1), later), (1, 2 * MAX_SKIP + 1, book.settles));
+    assert_eq!(take(&mut book, &mut server(1), later), (1, 2 * MAX_SKIP + 3, book.settles));
 }
 
 #[test]
