@@ -41,6 +41,18 @@ NOT_RUN = {
         "needs pg_partman",
     ("docs/engines.md", "CREATE SUBSCRIPTION from_b CONNECTION 'host=b ...' PUBLICATION pages WITH (origin = none, copy_data = false);   -- on a, which has the rows"):
         "needs a second server",
+    ("docs/engines.md", "SELECT pglogical.replication_set_remove_sequence('default', generator) FROM idgen_generators()"):
+        "needs pglogical",
+    ("docs/engines.md", "SELECT result AS machine_id, array_agg(nodeid) FROM run_command_on_all_nodes('SHOW idgen.machine_id') GROUP BY 1 HAVING count(*) > 1;"):
+        "needs Citus",
+    ("docs/engines.md", "SELECT * FROM run_command_on_all_nodes($$SELECT idgen_create_generator('page_id', 'js_safe')$$);"):
+        "needs Citus",
+    ("docs/engines.md", "SELECT w.* FROM idgen_generators() g,"):
+        "needs Citus",
+    ("docs/engines.md", "SELECT create_hypertable('readings', by_range('id', 86400000::bigint << 22));      -- chunks of a day, from midnight UTC"):
+        "needs TimescaleDB",
+    ("docs/engines.md", "CREATE TABLE clicks (id bigint PRIMARY KEY DEFAULT idgen_next(), what text) PARTITION BY RANGE (id);"):
+        "needs pg_partman",
     ("docs/kubernetes.md", "pgbackrest --stanza=main --pg1-path=/srv/copy --archive-mode=off restore     # off: it is not to archive into its origin's repository"):
         "needs pgBackRest",
     ("docs/kubernetes.md", "barman recover main latest /srv/copy"):
