@@ -71,7 +71,8 @@ impl Cluster {
         let mut client = self.connect("postgres");
         client.batch_execute("CREATE EXTENSION idgen").unwrap();
         if one(&mut client, "SELECT current_setting('idgen.authority_database', true) <> ''") {
-            // No server has a machine id yet.
+            // No server has a machine id yet. What was confirmed before the horizon began would count for an earlier life.
+            wait_until("the horizon begins", || one(&mut client, "SELECT horizon_moves > 0 FROM idgen_status()"));
             client.batch_execute("CREATE EXTENSION idgen_authority; SELECT idgen_authority.confirm_book()").unwrap();
         }
     }
