@@ -153,8 +153,7 @@ fn take_leased(shared: &Shared, generator: &Generator, counter: &Counter, deadli
     match shared.places.take_next(place) {
         Some(next) => {
             // The values are the authority's; the local file says only whether the place was used before.
-            let is_new = place.file.load(Relaxed) == 0;
-            _ = shared.places.use_block(place, counter.file, next, 0, is_new, || false);
+            _ = shared.places.use_block(place, counter.file, next, 0, false, || false);
             shared.horizon.wake_waiting();
             shared.member.wake_if_idle();
         }
@@ -182,6 +181,8 @@ fn take_block(
     deadline: Micros,
 ) -> Result<(), Error> {
     let (place, layout) = (generator.place, &generator.definition.layout);
+    // Others that are named while it waits may not have the block: the call begins again.
+    let standbys = shared.horizon.standbys();
     let same_file = place.file.load(Relaxed) == counter.file;
     let is_durable =
         |record| register::is_flushed(record) && (!shared.horizon.is_synchronous() || register::is_on_standbys(record));
@@ -217,11 +218,13 @@ fn take_block(
         );
     }
     let set_back = !same_file || block.first <= went_to;
-    if shared.places.use_block(place, counter.file, block, machine, set_back, || shared.gossip.is_rivalled()) {
-        Ok(())
-    } else {
-        Err(shared.gossip.rival().unwrap_or(Error::NoGrant))
+    let is_rivalled = || layout.max_machine() != 0 && shared.gossip.is_rivalled();
+    let is_refused = || is_rivalled() || shared.horizon.standbys() != standbys;
+    if shared.places.use_block(place, counter.file, block, machine, set_back, is_refused) {
+        return Ok(());
     }
+    shared.places.keep_next(place, block);
+    shared.gossip.rival().filter(|_| layout.max_machine() != 0).map_or(Ok(()), Err)
 }
 
 /// A caller that needs a block before it is durable is faster than the disk, and waits for two at once: `next` and the one

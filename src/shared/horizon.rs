@@ -190,9 +190,14 @@ impl Horizon {
         self.fault.store(0, Relaxed);
     }
 
+    /// Which standbys must have a record before it permits anything; 0: none.
+    pub fn standbys(&self) -> u64 {
+        self.standbys.load(Relaxed)
+    }
+
     /// Whether a record must be on synchronous standbys before it permits anything.
     pub fn is_synchronous(&self) -> bool {
-        self.standbys.load(Relaxed) != 0
+        self.standbys() != 0
     }
 
     /// Worker only: from now on `standbys` (0: none) must have a record before it permits anything. True: the horizon so far

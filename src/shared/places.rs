@@ -330,8 +330,8 @@ impl Places {
         })
     }
 
-    /// Begins to use a durable block of `file`, for `machine`; if the counter was set back, anew from the block's start.
-    /// False: another server has the machine id.
+    /// Begins to use a durable block of `file`, for `machine`; if the counter was set back, or this is its first block here, anew
+    /// from the block's start. False: it is refused, by what holds while nobody closes it.
     pub fn use_block(
         &self,
         place: &Place,
@@ -339,11 +339,11 @@ impl Places {
         block: Next,
         machine: u64,
         set_back: bool,
-        is_rivalled: impl Fn() -> bool,
+        is_refused: impl Fn() -> bool,
     ) -> bool {
         self.lock.exclusive(|| {
             let layout = place.layout();
-            if layout.max_machine() != 0 && is_rivalled() {
+            if is_refused() {
                 return false;
             }
             let before = place.file.load(Relaxed);
@@ -351,7 +351,7 @@ impl Places {
                 place.old_file.store(before, Relaxed);
                 place.old_last.store(place.words.last(), Relaxed);
             }
-            if set_back {
+            if set_back || before == 0 {
                 place.words.reset(block.first - 1, 0);
             } else {
                 place.words.raise(block.first - 1);
