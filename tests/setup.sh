@@ -47,6 +47,19 @@ default_version() {
     echo 18
 }
 
+# What apt knows may be nothing yet, or of things that are gone. Who is not root has it look again in a place of his own.
+update_apt() {
+    [ -z "${apt_updated:-}" ] || return 1
+    apt_updated=yes
+    if ! is_root; then
+        export APT_CONFIG=$home/apt/conf
+        mkdir -p "$home/apt/lists/partial" "$home/apt/archives/partial"
+        printf 'Dir::State::Lists "%s/lists";\nDir::Cache "%s";\n' "$home/apt" "$home/apt" >"$APT_CONFIG"
+    fi
+    apt-get update -qq
+}
+or_update_apt() { "$@" || { update_apt && "$@"; }; } # COMMAND
+
 # Installs only what is not there: naming the rest would upgrade, and restart, a PostgreSQL in use.
 apt_install() (
     missing=()
@@ -60,27 +73,32 @@ apt_install() (
     trap 'rm -f $conf/idgen.conf; rmdir $conf /etc/postgresql-common 2>/dev/null || true' EXIT
     mkdir -p $conf
     echo "create_main_cluster = false" >$conf/idgen.conf
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$home/apt.log" 2>&1 ||
+    export DEBIAN_FRONTEND=noninteractive
+    or_update_apt apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$home/apt.log" 2>&1 ||
         { tail -n 20 "$home/apt.log" >&2; die "apt-get install failed"; }
 )
+
+download_debs() { (cd "$1" && apt-get download -qq "${@:2}"); } # FOLDER PACKAGE ...
 
 # Unpacks a Debian package without installing it, which needs no root.
 unpack_deb() { # PACKAGE FOLDER
     [ ! -d "$2/usr" ] || return 0
     mkdir -p "$2"
-    (cd "$2" && apt-get download -qq "$1" && dpkg -x "$1"_*.deb .) >/dev/null 2>&1
+    { or_update_apt download_debs "$2" "$1" && dpkg -x "$2/$1"_*.deb "$2"; } >/dev/null 2>&1
 }
 
 # Unpacks packages, and what they depend on and this machine has not installed. Fails if there is nothing to unpack.
 unpack_with_dependencies() { # FOLDER PACKAGE ...
     local to=$1 packages
     if [ ! -e "$to/packages" ] || [ "$(cat "$to/wanted" 2>/dev/null)" != "${*:2}" ]; then
-        packages=$(apt-get install -s --no-install-recommends "${@:2}" 2>/dev/null | sed -n 's/^Inst \([^ ]*\) (.*/\1/p' | xargs) || return 1
+        or_update_apt apt-get install -s --no-install-recommends "${@:2}" >/dev/null 2>&1 || return 1
+        packages=$(apt-get install -s --no-install-recommends "${@:2}" | sed -n 's/^Inst \([^ ]*\) (.*/\1/p' | xargs)
         [ -n "$packages" ] || return 1
         say "unpacking $packages"
         rm -rf "$to" && mkdir -p "$to/debs"
         # shellcheck disable=SC2086
-        (cd "$to/debs" && apt-get download -qq $packages && for deb in *.deb; do dpkg -x "$deb" ..; done) >/dev/null 2>&1 || return 1
+        or_update_apt download_debs "$to/debs" $packages >/dev/null 2>&1 || return 1
+        for deb in "$to"/debs/*.deb; do dpkg -x "$deb" "$to" || return 1; done
         rm -r "$to/debs"
         echo "${*:2}" >"$to/wanted"
         echo "$packages" >"$to/packages"
@@ -182,7 +200,7 @@ setup_common() {
 
 apt=
 if is_root; then # a fresh machine may not know yet what there is
-    apt-cache pkgnames postgresql-server-dev- | grep -q . || apt-get update -qq
+    [ -n "$(apt-cache pkgnames postgresql-server-dev-)" ] || update_apt
     apt=$(apt-cache pkgnames postgresql-server-dev- | xargs)
 fi
 if [ "${1:-}" = --list ]; then versions | xargs && exit; fi
