@@ -70,7 +70,7 @@ say "build"
 quietly as_builder sh -c 'cd /srv/one/idgen-1.0.0 && dpkg-buildpackage -us -uc -Ppkg.idgen.rustup'
 grep -o 'All [0-9]* tests passed' "$work/log" || { cat "$work/log" >&2; die "no test ran at build"; }
 say "lintian"
-quietly as_builder sh -c 'lintian --fail-on error,warning /srv/one/*.changes'
+quietly as_builder sh -c 'lintian --profile debian --fail-on error,warning /srv/one/*.changes'
 cat "$work/log"
 say "build in another folder"
 quietly as_builder sh -c 'cd /home/builder/another/folder/idgen-1.0.0 && DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -b -us -uc -Ppkg.idgen.rustup'
