@@ -1,9 +1,10 @@
 #!/bin/bash
 # tests/packages/pgxn.sh: the archive for PGXN, made of the last commit, as PGXN's own client takes it: installed for the
 # PostgreSQL of $PG_CONFIG, checked on a server of $PG_BINDIR, and uninstalled without a trace. Skipped where pip cannot have
-# the client.
+# the client, and where there is no commit, as in sources that were unpacked, or no git.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+git rev-parse -q --verify HEAD >/dev/null 2>&1 || { echo "pgxn: skipped, there is no git, or no commit of it here"; exit 0; }
 home=${IDGEN_HOME:-$([ "$(id -u)" = 0 ] && echo /var/cache/idgen || echo "$HOME/.cache/idgen")}
 client=pgxnclient==1.3.2
 python3 -m pip --version >/dev/null 2>&1 || export PYTHONPATH=$(echo "$home"/pip/usr/share/python-wheels/pip-*.whl)
