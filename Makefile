@@ -15,6 +15,7 @@
 # make suites                    PostgreSQL's own regression and isolation tests with idgen preloaded
 # make test-debian13             SQL and cluster tests on PostgreSQL 17, in a Debian 13 (as root)
 # make miri                      the code without PostgreSQL, under Miri (with a nightly Rust; some minutes)
+# make docs                      README and docs/ as a site, target/site/book (mdBook from crates.io, built once in some minutes)
 # make bench-members             what orders over several servers cost, into docs/performance/members.md
 # make bench                     what ids cost, into docs/performance.md (PG_VERSION=18, BENCH=quick)
 
@@ -226,6 +227,14 @@ test-packages:
 test-rpm:
 	@tree=$$(tests/setup.sh $(firstword $(PG_VERSIONS))) && bin=$${tree#*: } && . "$${bin%/bin}/env" && PG_BINDIR="$$bin" tests/packages/rpm.sh
 
+# What watches and serves is left out of it.
+MDBOOK = $(IDGEN_HOME)/mdbook-0.5.4
+docs: $(MDBOOK)/bin/mdbook
+	tests/documents/site.py $< $(CARGO_TARGET_DIR)/site
+
+$(MDBOOK)/bin/mdbook:
+	env -u CARGO_TARGET_DIR cargo install mdbook@0.5.4 --locked --no-default-features --features search --root $(MDBOOK)
+
 test-orms:
 	tests/temporary_server.sh tests/orms/run.sh
 
@@ -255,7 +264,7 @@ miri:
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=8 \
 		cargo +nightly miri test --lib --locked --manifest-path tests/miri/Cargo.toml --target-dir target/miri
 
-.PHONY: FORCE all install uninstall image dist installcheck clean run psql bench bench-members test test-pure test-one test-version test-debian13 test-storms test-members test-variant test-services test-orms test-clients test-documents test-pgxn test-image test-packages test-rpm soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
+.PHONY: FORCE all install uninstall image dist installcheck clean run psql docs bench bench-members test test-pure test-one test-version test-debian13 test-storms test-members test-variant test-services test-orms test-clients test-documents test-pgxn test-image test-packages test-rpm soak test-soak kills miri asserts test-asserts test-on-asserts test-discarding suites asserts-tree
 
 define newline
 
