@@ -149,9 +149,9 @@ if ! command -v cargo >/dev/null || ! cargo_do fetch; then
     echo "sqlx, Diesel: skipped, no cargo here, or no way to a registry"
 else
     build_and_try sqlx with_sqlx
-    if PQ_LIB_DIR=$(find_libpq); then
-        export PQ_LIB_DIR
-        LD_LIBRARY_PATH=$PQ_LIB_DIR build_and_try Diesel with_diesel
+    # The linker is told where libpq is: pq-sys, which sqlx's build has made too, does not see that PQ_LIB_DIR is new.
+    if libpq=$(find_libpq); then
+        LIBRARY_PATH=$libpq LD_LIBRARY_PATH=$libpq build_and_try Diesel with_diesel
     else
         echo "Diesel: skipped, no libpq to link with (Debian: libpq-dev)"
     fi
