@@ -108,6 +108,8 @@ unpack_with_dependencies() { # FOLDER PACKAGE ...
 # What the tests in tests/services, tests/orms and tests/clients need; what cannot be had is skipped there.
 unpack_helpers() {
     if unpack_with_dependencies "$home/services" haproxy pgbouncer patroni etcd-server prometheus prometheus-postgres-exporter; then
+        # Where Debian's Python is such a copy too.
+        [ -x /usr/bin/python3 ] || sed -i '1s|^#! */usr/bin/python3|#!/usr/bin/env python3|' "$home/services/usr/bin/patroni"
         echo "export IDGEN_SERVICES=$home/services" >>"$home/env"
     fi
     unpack_with_dependencies "$home/ruby" ruby-activerecord ruby-pg ruby-minitest || true
@@ -137,7 +139,7 @@ need_python() {
     case $(command -v python3) in "" | "$to"/*) ;; *) return 0 ;; esac
     unpack_with_dependencies "$to" python3 || return 1
     mkdir -p "$to/bin"
-    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s/usr/bin/python3 "$@"\n' \
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s$LD_LIBRARY_PATH exec %s/usr/bin/python3 "$@"\n' \
         "$(printf '%s:' "$to"/usr/lib/*-linux-gnu* "$to"/lib/*-linux-gnu*)" "$to" >"$to/bin/python3"
     chmod +x "$to/bin/python3"
     PATH=$to/bin:$PATH
