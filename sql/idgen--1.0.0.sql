@@ -1432,8 +1432,9 @@ BEGIN
         BEGIN
             EXECUTE $citus$
                 SELECT array_agg(format('Citus node %s:%s', nodename, nodeport) ORDER BY nodename, nodeport),
-                    array_agg(format('host=''%s'' port=%s dbname=''%s''', replace(replace(nodename, '\', '\\'), '''', '\'''), nodeport,
-                        replace(replace(current_database(), '\', '\\'), '''', '\''')) ORDER BY nodename, nodeport)
+                    array_agg(format('host=''%s'' port=%s dbname=''%s'' user=''%s''', replace(replace(nodename, '\', '\\'), '''', '\'''), nodeport,
+                        replace(replace(current_database(), '\', '\\'), '''', '\'''),
+                        replace(replace(current_user, '\', '\\'), '''', '\''')) ORDER BY nodename, nodeport)
                 FROM pg_dist_node WHERE isactive AND noderole::text = 'primary' $citus$ INTO nodes, connections;
         EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
             NULL; -- The table is of another kind.
