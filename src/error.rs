@@ -337,7 +337,7 @@ impl Error {
             )
             .hint("It is that of the setting idgen.machine_id."),
             Error::ReleaseTimeout => Told::new(ERRCODE_CANNOT_CONNECT_NOW, "the machine id was not given back in time")
-                .detail("That was called off, and the server goes on with it.")
+                .detail("If the authority was not told yet, that was called off, and the server goes on with it.")
                 .hint("Try again. If it goes on, SELECT * FROM idgen_authority() says what is in the way."),
             Error::NoLease => Told::new(ERRCODE_CANNOT_CONNECT_NOW, "strict ids are not served now")
                 .detail("After a start this takes up to three seconds; later it needs the synchronous standby.")

@@ -25,7 +25,6 @@ pub fn take(shared: &Shared, generator: u32, want: u64) -> Result<Run, Error> {
     let deadline = clock::boot() + settings::wait_timeout();
     loop {
         if let Some(run) = waiting.result() {
-            let run = Run { count: run.count.min(want), ..run };
             return if run.count > 0 { Ok(run) } else { Err(Error::AuthorityRefused(shared.member.error())) };
         }
         let left = deadline - clock::boot();

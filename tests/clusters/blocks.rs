@@ -17,6 +17,20 @@ fn make(servers: &[&Cluster]) {
     servers.iter().for_each(|server| server.connect("postgres").batch_execute(MAKE).unwrap());
 }
 
+/// An authority and a member of it with the block generator `b` and the strict one `s`, which is served.
+fn with_strict_beside(settings: &str) -> (Cluster, Cluster) {
+    let authority = grants::authority("");
+    let member = grants::member(&authority, settings);
+    make(&[&authority, &member]);
+    for server in [&authority, &member] {
+        let strict = "SELECT idgen_create_generator('s', 'snowflake', ordering => 'strict')";
+        server.connect("postgres").batch_execute(strict).unwrap();
+    }
+    let mut client = member.connect("postgres");
+    wait_until("strict ids are served", || client.query("SELECT idgen_next('s')", &[]).is_ok());
+    (authority, member)
+}
+
 #[test]
 fn values_are_unique_over_all_servers_and_increase_on_each_and_few_are_skipped() {
     let authority = grants::authority("");
@@ -62,17 +76,10 @@ fn a_server_goes_on_with_what_it_holds_while_the_authority_is_away_and_skips_tha
 
 #[test]
 fn a_generator_that_was_set_back_at_the_authority_stays_named_while_others_are_served_and_until_it_is_mended() {
-    let authority = grants::authority("");
-    let member = grants::member(&authority, "idgen.min_block_size = 1000");
-    make(&[&authority, &member]);
-    for server in [&authority, &member] {
-        let strict = "SELECT idgen_create_generator('s', 'snowflake', ordering => 'strict')";
-        server.connect("postgres").batch_execute(strict).unwrap();
-    }
+    let (authority, member) = with_strict_beside("idgen.min_block_size = 1000");
     let mut client = member.connect("postgres");
     client.batch_execute("SET idgen.wait_timeout = '200ms'").unwrap();
     let given: i64 = one(&mut client, NEXT);
-    wait_until("strict ids are served", || client.query("SELECT idgen_next('s')", &[]).is_ok());
     authority.connect("postgres").batch_execute("SELECT setval('b', 1)").unwrap();
     let all = "SELECT count(idgen_next('b')) FROM generate_series(1, 5000)";
     wait_until("what was leased is used up", || client.query(all, &[]).is_err());
@@ -90,15 +97,8 @@ fn a_generator_that_was_set_back_at_the_authority_stays_named_while_others_are_s
 
 #[test]
 fn a_lock_on_one_generator_at_the_authority_delays_the_others_by_a_fraction_of_a_second_and_no_session_piles_up() {
-    let authority = grants::authority("");
-    let member = grants::member(&authority, "");
-    make(&[&authority, &member]);
-    for server in [&authority, &member] {
-        let strict = "SELECT idgen_create_generator('s', 'snowflake', ordering => 'strict')";
-        server.connect("postgres").batch_execute(strict).unwrap();
-    }
+    let (authority, member) = with_strict_beside("");
     let mut client = member.connect("postgres");
-    wait_until("strict ids are served", || client.query("SELECT idgen_next('s')", &[]).is_ok());
     let mut owner = authority.connect("postgres");
     owner.batch_execute("BEGIN; ALTER SEQUENCE b MAXVALUE 1000000").unwrap();
     client.batch_execute("SET idgen.wait_timeout = '200ms'").unwrap();

@@ -2,7 +2,7 @@
 
 use crate::NEXT;
 use crate::harness::clock::{HOUR, YEAR};
-use crate::harness::cluster::{Cluster, IDGEN, one};
+use crate::harness::cluster::{Cluster, IDGEN, assert_refused, one};
 use crate::harness::wait_until;
 use postgres::Client;
 use postgres::error::SqlState;
@@ -135,6 +135,32 @@ fn a_table_that_is_in_use_is_not_waited_for_longer_than_said() {
 }
 
 /// The lines of idgen_doctor(): severity, finding, object, and then the remedy.
+#[test]
+fn names_that_are_no_words_or_one_letter_mislead_nobody_and_one_that_is_too_long_for_partitions_is_refused() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            r#"CREATE TABLE odd ("id(" bigserial PRIMARY KEY);
+            CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+            CREATE TRIGGER t BEFORE INSERT ON odd FOR EACH ROW EXECUTE FUNCTION f();
+            SELECT idgen_adopt('odd', 'id(');
+            CREATE TABLE s (k int, u bigint DEFAULT idgen_next());
+            CREATE TABLE other (id serial PRIMARY KEY)"#,
+        )
+        .unwrap();
+    assert!(one::<i64>(&mut client, r#"INSERT INTO odd DEFAULT VALUES RETURNING "id(""#) > 1_000_000);
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM idgen_suspects('s')"), 0);
+    let long = "p".repeat(60);
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE {long} (id bigint DEFAULT idgen_next() PRIMARY KEY) PARTITION BY RANGE (id)"
+        ))
+        .unwrap();
+    let create = format!("SELECT idgen_create_partitions('{long}', now(), now() + '2 days', '1 day')");
+    assert_refused(&mut client, &create, SqlState::NAME_TOO_LONG, "shorter name");
+}
+
 fn findings(cluster: &Cluster) -> Vec<String> {
     let rows = cluster
         .connect("postgres")
