@@ -205,8 +205,8 @@ fn take_permitted(
     }
 }
 
-/// As [`take_permitted`], but waits for the horizon, or sleeps until the loan is no more than is allowed; either for no
-/// longer than `idgen.wait_timeout`.
+/// As [`take_permitted`], but waits for the horizon, and sleeps until the loan is no more than is allowed, for no longer than
+/// `idgen.wait_timeout` in all.
 #[cold]
 #[inline(never)]
 fn take_waiting(

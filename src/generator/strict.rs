@@ -22,7 +22,7 @@ pub fn take(shared: &Shared, generator: u32, want: u64) -> Result<Run, Error> {
     let waiting = slot.wait(generator, want);
     shared.member.wake_if_idle();
 
-    let deadline = clock::boot() + settings::wait_timeout();
+    let deadline = latch::deadline();
     loop {
         if let Some(run) = waiting.result() {
             return if run.count > 0 { Ok(run) } else { Err(Error::AuthorityRefused(shared.member.error())) };

@@ -4,7 +4,7 @@ use super::{Shared, errand::Asking, horizon::Repair};
 use crate::{
     error::Error,
     mechanism::{Micros, SECOND},
-    postgres::{clock, latch, register, settings, wait_event::Wait},
+    postgres::{clock, latch, register, wait_event::Wait},
 };
 use pgrx::pg_sys;
 
@@ -28,15 +28,15 @@ pub fn wait_until_done<'a>(shared: &Shared, ask: impl Fn() -> Option<Asking<'a>>
     done.map_err(|_| Error::RepairTimeout { has_begun: asking.is_some_and(|asking| !asking.withdraw()) })
 }
 
-/// Calls `attempt` until it gives a result or fails, and waits for the worker between two attempts, at most
-/// `idgen.wait_timeout` in all: time that `attempt` itself sleeps does not count. No lock is held; cancel and terminate end
-/// it at once.
+/// Calls `attempt` until it gives a result or fails, and waits for the worker between two attempts, for `idgen.wait_timeout` in
+/// all. No lock is held; cancel and terminate end it at once.
 pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
-    let mut left = settings::wait_timeout();
+    let deadline = latch::deadline();
     let result = loop {
         if let Some(result) = attempt().transpose() {
             break result;
         }
+        let left = deadline - clock::boot();
         if left <= 0 {
             break Err(if shared.horizon.started() == 0 && shared.horizon.worker_pid().is_none() {
                 Error::NoWorker
@@ -44,9 +44,7 @@ pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Opt
                 Error::HorizonTimeout
             });
         }
-        let began = clock::boot();
         shared.horizon.sleep_until_moved(left, Wait::Horizon);
-        left -= clock::boot() - began;
     };
     shared.horizon.end_sleep();
     result
