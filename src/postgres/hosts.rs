@@ -31,6 +31,9 @@ struct Host {
 
 /// The hosts of one connection string, and which address is to be tried now.
 pub struct Hosts {
+    text: CString,
+    /// Whether the service that it names is still to be read.
+    lacks_service: bool,
     hosts: Vec<Host>,
     host: usize,
     /// The addresses of this host, once they are known. An address that is None: the host has none, or needs none.
@@ -43,7 +46,9 @@ pub struct Hosts {
 impl Hosts {
     /// Reads a connection string; an error says what is wrong with it, without a password.
     pub fn parse(text: &CStr) -> Result<Self, String> {
-        let options = libpq::options(text, RESOLVING.load(Acquire) != 0)?;
+        let has_threads = RESOLVING.load(Acquire) != 0;
+        let options = libpq::options(text, has_threads)?;
+        let lacks_service = has_threads && options.iter().any(|(name, _)| name.as_c_str() == c"service");
         let list = |keyword: &CStr| -> Vec<CString> {
             let value = options.iter().find(|(name, _)| name.as_c_str() == keyword).map(|(_, value)| value);
             value.map_or(Vec::new(), |value| {
@@ -67,7 +72,8 @@ impl Hosts {
             own.push((c"fallback_application_name".to_owned(), c"idgen".to_owned()));
             Host { options: own, resolving: None }
         };
-        Ok(Hosts { hosts: (0..count).map(one).collect(), host: 0, addresses: None, address: 0, since: None })
+        let hosts = (0..count).map(one).collect();
+        Ok(Hosts { text: text.to_owned(), lacks_service, hosts, host: 0, addresses: None, address: 0, since: None })
     }
 
     /// How many hosts there are, at least 1.
@@ -101,8 +107,16 @@ impl Hosts {
         }
     }
 
-    /// Begins to connect; None while the name is being resolved. `now` is the boot-time clock.
+    /// Begins to connect; None while the name is being resolved. `now` is the boot-time clock. With each round the connection
+    /// string is read anew: its service may have changed.
     pub fn connect(&mut self, now: Micros) -> Result<Option<Connection>, String> {
+        let is_resolved = self.hosts.iter().all(|host| host.resolving.is_none()) && RESOLVING.load(Acquire) == 0;
+        if self.is_first() && self.addresses.is_none() && is_resolved {
+            *self = Self::parse(&self.text)?;
+        }
+        if self.lacks_service {
+            return Err("the service file is read once no name is being resolved".into());
+        }
         let name = self.name();
         let host = &mut self.hosts[self.host];
         let addresses = match &mut self.addresses {

@@ -27,8 +27,10 @@ use std::{
 
 /// How long one host may take to connect, and to answer.
 const PATIENCE: Micros = 2 * SECOND;
-/// How long the worker pauses when no host could be used.
-const PAUSE: Micros = SECOND / 5;
+/// How long the worker pauses when no host could be used: a sixteenth of the time that this lasts, within these bounds. So it
+/// is late by no more than that, and does not fill the log of a host that refuses it.
+const SHORTEST_PAUSE: Micros = SECOND / 5;
+const LONGEST_PAUSE: Micros = 2 * SECOND;
 
 /// The questions that are not answered yet, in the order of asking.
 enum Question {
@@ -61,6 +63,8 @@ pub struct Link {
     progress: Progress,
     /// When the connection was begun or given up.
     since: Micros,
+    /// Since when no host could be used, if so.
+    unusable: Option<Micros>,
     asked: VecDeque<(Question, Micros)>,
     held: Held,
     said: Said,
@@ -83,6 +87,7 @@ impl Link {
             connection: None,
             progress: Progress::Reading,
             since: Micros::MIN,
+            unusable: None,
             asked: VecDeque::new(),
             held: Held::start(shared),
             said: Said::new(shared),
@@ -98,7 +103,7 @@ impl Link {
         if self.authority.as_c_str() != authority {
             self.give_up();
             self.authority = authority.to_owned();
-            self.since = Micros::MIN;
+            (self.since, self.unusable) = (Micros::MIN, None);
             match Hosts::parse(authority) {
                 Ok(hosts) => self.hosts = Some(hosts),
                 Err(why) => {
@@ -113,10 +118,10 @@ impl Link {
     pub fn work(&mut self) -> Result<(), String> {
         self.collect();
         self.held.work(&self.said);
+        let (now, connect_at) = (clock::boot(), self.connect_at());
         let Some(hosts) = &mut self.hosts else { return Ok(()) };
-        let now = clock::boot();
         let Some(connection) = &mut self.connection else {
-            if now >= self.since.saturating_add(if hosts.is_first() { PAUSE } else { 0 }) {
+            if now >= connect_at {
                 self.shared.member.lock.exclusive(|| self.shared.member.host.set(&hosts.name()));
                 self.connection = hosts.connect(now)?;
                 if self.connection.is_some() {
@@ -149,6 +154,15 @@ impl Link {
             return Err("the authority does not answer".into());
         }
         self.ask(now)
+    }
+
+    /// When the next host may be tried: at once, or after a pause if all were.
+    fn connect_at(&self) -> Micros {
+        if self.hosts.as_ref().is_some_and(|hosts| !hosts.is_first()) {
+            return self.since;
+        }
+        let lasts = self.unusable.map_or(0, |unusable| self.since - unusable);
+        self.since.saturating_add((lasts / 16).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
     }
 
     /// Takes the tickets of callers that wait, and looks for blocks that are needed.
@@ -191,7 +205,9 @@ impl Link {
             self.asked.push_back((Question::Grant, now));
         }
         let more = connection.flush()?;
-        if !self.asked.is_empty() {
+        if self.asked.is_empty() {
+            self.unusable = None;
+        } else {
             faults::point("member:asked");
         }
         self.progress = if more { Progress::Writing } else { Progress::Established };
@@ -242,6 +258,10 @@ impl Link {
                 self.held.answered(answer.as_ref().ok_or("the authority's answer cannot be read")?, now);
             }
         }
+        // That a host knows the function does not say that it is this member's.
+        if number != Question::Prepare.number() {
+            self.unusable = None;
+        }
         if is_well {
             let hosts = self.hosts.as_ref();
             self.said.well(number, || hosts.map_or(String::new(), |hosts| hosts.name()));
@@ -281,6 +301,7 @@ impl Link {
         self.said.complain(why);
         self.give_up();
         self.since = clock::boot();
+        self.unusable.get_or_insert(self.since);
         if let Some(hosts) = &mut self.hosts {
             hosts.next();
         }
@@ -313,10 +334,7 @@ impl Link {
             match &self.hosts {
                 None => SECOND,
                 Some(hosts) if self.connection.is_none() && hosts.is_resolving() => SECOND / 50,
-                Some(hosts) if self.connection.is_none() && hosts.is_first() => {
-                    self.since.saturating_add(PAUSE).saturating_sub(now).clamp(0, PAUSE)
-                }
-                Some(_) if self.connection.is_none() => 0,
+                Some(_) if self.connection.is_none() => self.connect_at().saturating_sub(now).clamp(0, LONGEST_PAUSE),
                 Some(_) => SECOND / 10,
             }
         };

@@ -4,7 +4,7 @@ use crate::NEXT;
 use crate::grants::{authority, member_of};
 use crate::harness::cluster::{Cluster, Mode};
 use crate::harness::proxy::Proxy;
-use crate::harness::wait_until;
+use crate::harness::{wait_at_most, wait_until};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -82,7 +82,7 @@ fn a_host_that_drops_requests_for_a_connection_delays_the_next_by_two_seconds_an
 }
 
 #[test]
-fn the_second_address_of_a_name_is_tried_and_so_are_the_hosts_of_a_service() {
+fn the_second_address_of_a_name_is_tried_and_so_are_the_hosts_of_a_service_also_of_one_that_is_written_later() {
     let authority = authority("");
     let proxy = Proxy::to(&authority.socket());
     let port = proxy.conninfo().split("port=").nth(1).unwrap().split(' ').next().unwrap().to_owned();
@@ -92,15 +92,22 @@ fn the_second_address_of_a_name_is_tried_and_so_are_the_hosts_of_a_service() {
         "shared_preload_libraries = 'idgen'\n{}",
         member_of(&authority).replace(&authority.conninfo(), "service=fleet dbname=postgres")
     ));
-    let service = format!("[fleet]\nhost=/nowhere,hangs.test,two.test\nport={port}\nuser=postgres\n");
-    fs::write(by_service.services(), service).unwrap();
+    let service = format!("[fleet]\nhost=/nowhere,hangs.test,two.test\nport={port}\nuser=postgres\ndbname=postgres\n");
+    fs::write(by_service.services(), &service).unwrap();
     by_service.start();
     by_service.connect("postgres").batch_execute("CREATE EXTENSION idgen").unwrap();
     has_ids_within(&by_service, 8);
+    // While a thread resolves a name, the environment of its process may not be changed.
     by_service.reconfigure("idgen.authority = 'service=other'");
-    wait_until("the service is said to be unknown", || {
-        by_service.one("SELECT coalesce(error LIKE '%service%other%', false) FROM idgen_authority()")
-    });
+    let told = |server: &Cluster, error: &str| {
+        let question = format!("SELECT coalesce(error LIKE '{error}', false) FROM idgen_authority()");
+        wait_at_most(Duration::from_secs(8), error, || server.one(&question));
+    };
+    told(&by_service, "%once no name is being resolved");
+    let late = member("service=other");
+    told(&late, "%service%not found");
+    fs::write(late.services(), service.replace("fleet", "other")).unwrap();
+    wait_at_most(Duration::from_secs(8), "it connects", || late.one("SELECT connected FROM idgen_authority()"));
 }
 
 #[test]
@@ -127,4 +134,21 @@ fn a_peer_whose_name_is_not_resolved_delays_no_other() {
         let error = "SELECT count(*) = 1 FROM idgen_peers() WHERE error LIKE '%hangs.test%not found in time%'";
         wait_until("the one that hangs is shown", || server.one(error));
     }
+}
+
+#[test]
+fn a_host_without_idgen_is_asked_ever_less_often_and_used_within_two_seconds_once_it_has_it() {
+    let authority = Cluster::running(
+        "shared_preload_libraries = 'idgen'\nidgen.machine_id = 0\nidgen.authority_database = postgres",
+    );
+    let member = member(&authority.conninfo());
+    let refusals = || authority.log().matches("\"idgen_authority\" does not exist").count();
+    wait_until("it is asked", || refusals() > 0);
+    std::thread::sleep(Duration::from_secs(8));
+    let before = refusals();
+    std::thread::sleep(Duration::from_secs(4));
+    let then = refusals() - before;
+    assert!((4..=14).contains(&then), "{then} times in four seconds");
+    authority.create_extensions();
+    has_ids_within(&member, 4);
 }
