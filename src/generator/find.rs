@@ -312,10 +312,14 @@ fn forget(affected: impl Fn(&Generator) -> bool) {
     KNOWN.with_borrow(|known| known.iter().filter(|g| affected(g)).for_each(|g| g.valid.set(false)));
 }
 
-/// Lets the next backend that has this backend's number go on above `stream`.
+/// Lets the next backend that has this backend's number go on above `stream`. One that never gave an id reaches nowhere: its
+/// epoch may be in the future.
 fn publish(shared: &Shared, generator: &Generator, stream: &Stream) {
-    if let Ok(number) = backend_number(shared, &generator.definition.layout) {
-        let reach = generator.definition.layout.tick_end(stream.last.load(Relaxed));
+    let last = stream.last.load(Relaxed);
+    if last != 0
+        && let Ok(number) = backend_number(shared, &generator.definition.layout)
+    {
+        let reach = generator.definition.layout.tick_end(last);
         shared.backends.reached()[number].fetch_max(reach, Relaxed);
     }
 }

@@ -221,43 +221,48 @@ fn take_waiting(
     let deadline = latch::deadline();
     let result = waiting::wait_for_move(shared, || {
         loop {
+            let has_started = shared.horizon.started() != 0;
             let boot = clock::boot();
             let (now, floor, borrow) = (shared.horizon.clock().at(boot), words.floor(), shared.horizon.max_borrow());
             let latest = loan::latest(now, floor, boot, borrow);
-            match take_permitted(shared, words, layout, own, now, latest, want) {
+            let due = match take_permitted(shared, words, layout, own, now, latest, want) {
                 Ok(run) => return Ok(Some(run)),
+                // Not a loan: the sleep would last until the epoch.
+                Err(Refusal::Loan { .. }) if now < layout.epoch() => return Err(Error::BeforeEpoch),
+                Err(Refusal::Loan { due }) => due,
                 Err(Refusal::Bound) => {
                     let last = own.map_or_else(|| words.last(), |stream| stream.last.load(Relaxed));
                     let first = layout.stamp_at(now).max(last + 1);
                     count_once(&mut waited, &shared.horizon.waits);
-                    reason = check_can_be_served(shared, layout, now, first)?;
-                    if reason.is_none()
-                        && order == Order::Strict
-                        && first >= layout.stamp_at(shared.horizon.lease().until)
-                    {
+                    reason = check_can_be_served(shared, layout, has_started, now, first)?;
+                    if reason.is_some() || !has_started {
+                        return Ok(None);
+                    }
+                    if order == Order::Strict && first >= layout.stamp_at(shared.horizon.lease().until) {
                         reason = Some(Error::NoLease);
                         // Not each time: when the worker is woken, it wakes everybody.
                         if now >= lease_wanted + LOOK {
                             lease_wanted = now;
                             shared.horizon.want_lease();
                         }
-                    } else if reason.is_none() {
+                        return Ok(None);
+                    }
+                    // A horizon cannot be taken back: none is asked for that may not be used yet.
+                    let due = layout.tick_start(first);
+                    if due <= latest {
                         shared.horizon.want_horizon(layout.tick_end(first));
+                        return Ok(None);
                     }
-                    return Ok(None);
+                    due
                 }
-                // Not a loan: the sleep would last until the epoch.
-                Err(Refusal::Loan { .. }) if now < layout.epoch() => return Err(Error::BeforeEpoch),
-                Err(Refusal::Loan { due }) => {
-                    let time = loan::wait(due, now, floor, boot, borrow);
-                    if boot + time > deadline {
-                        return Err(Error::LoanTooLong { due: now + time });
-                    }
-                    count_once(&mut slept, &shared.horizon.loan_sleeps);
-                    latch::sleep(time, Wait::Loan);
-                    shared.state.slept.fetch_add(clock::boot() - boot, Relaxed);
-                }
+            };
+            let time = loan::wait(due, now, floor, boot, borrow);
+            if boot + time > deadline {
+                return Err(Error::LoanTooLong { due: now + time });
             }
+            count_once(&mut slept, &shared.horizon.loan_sleeps);
+            latch::sleep(time, Wait::Loan);
+            shared.state.slept.fetch_add(clock::boot() - boot, Relaxed);
         }
     });
     result.map_err(|error| match (error, reason) {

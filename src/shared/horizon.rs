@@ -129,9 +129,10 @@ impl Horizon {
         self.moves.load(Relaxed)
     }
 
-    /// The boot-time clock at the first move, 0 before it.
+    /// The boot-time clock at the first move, 0 before it. Before it the effective clock says nothing: what is read of it
+    /// counts only if this was read before.
     pub fn started(&self) -> Micros {
-        self.started.load(Relaxed)
+        self.started.load(Acquire)
     }
 
     /// The worker's pid, if there is one.
@@ -184,7 +185,7 @@ impl Horizon {
     pub fn set_durable(&self, horizon: Micros, boot: Micros) {
         self.durable.store(horizon, Relaxed);
         if self.started() == 0 {
-            self.started.store(boot, Relaxed);
+            self.started.store(boot, Release);
         }
         self.moves.fetch_add(1, Relaxed);
         self.fault.store(0, Relaxed);

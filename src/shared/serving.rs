@@ -47,8 +47,15 @@ pub fn own_machine(max: u64) -> Result<u64, Error> {
     }
 }
 
-/// An error if it is useless to wait for `first`. Else the reason for the wait, if that is not the horizon.
-pub fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first: u64) -> Result<Option<Error>, Error> {
+/// An error if it is useless to wait for `first`. Else the reason for the wait, if that is not the horizon. `now` says nothing
+/// if the horizon had not started before it was read.
+pub fn check_can_be_served(
+    shared: &Shared,
+    layout: &Layout,
+    has_started: bool,
+    now: Micros,
+    first: u64,
+) -> Result<Option<Error>, Error> {
     check_not_in_recovery()?;
     if layout.max_machine() != 0
         && let Some(rival) = shared.gossip.rival()
@@ -61,7 +68,7 @@ pub fn check_can_be_served(shared: &Shared, layout: &Layout, now: Micros, first:
     };
     if has_no_origin(shared) {
         Err(Error::NoOrigin)
-    } else if shared.horizon.started() == 0 {
+    } else if !has_started {
         Ok(None)
     } else if first >= layout.stamps() {
         Err(Error::Exhausted)
@@ -114,9 +121,10 @@ fn in_the_way(shared: &Shared, waits_for_standby: bool) -> Option<String> {
             Some(_) => Some(shared.member.error().unwrap_or_else(|| message(Error::AuthorityTimeout))),
         };
     }
+    let has_started = shared.horizon.started() != 0;
     let now = shared.horizon.now();
     let first = SERVER.stamp_at(now).max(shared.places.server.last() + 1);
-    match check_can_be_served(shared, &SERVER, now, first) {
+    match check_can_be_served(shared, &SERVER, has_started, now, first) {
         Err(error) | Ok(Some(error)) => Some(message(error)),
         // A horizon that nobody needed, and that was not moved, does not count.
         Ok(None) if waits_for_standby && shared.horizon.durable() <= now => {

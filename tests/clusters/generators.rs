@@ -3,7 +3,7 @@
 
 use crate::harness::checker::{Rules, check};
 use crate::harness::clock::HOUR;
-use crate::harness::cluster::{Cluster, IDGEN, assert_refused, one, program, refusal, run, signal};
+use crate::harness::cluster::{Cluster, IDGEN, Mode, assert_refused, one, program, refusal, run, signal};
 use crate::harness::history::History;
 use crate::harness::load::Load;
 use crate::harness::wait_until;
@@ -638,4 +638,40 @@ fn an_upgrade_from_any_version_keeps_data_and_gives_ids_all_the_while() {
             .batch_execute("DROP TABLE t CASCADE; DROP SEQUENCE g; DROP EXTENSION idgen")
             .unwrap();
     }
+}
+
+#[test]
+fn a_generator_whose_epoch_is_in_the_future_delays_no_other() {
+    let mut cluster = Cluster::with_idgen("");
+    cluster
+        .connect("postgres")
+        .batch_execute(
+            "SELECT idgen_create_generator('far', timestamp_bits => 30, machine_bits => 10, backend_bits => 10, sequence_bits => 10,
+                epoch => '9999-01-01');
+             SELECT idgen_create_generator('shared', timestamp_bits => 41, machine_bits => 10, sequence_bits => 10, epoch => '9999-01-01');
+             SELECT idgen_create_generator('near', timestamp_bits => 49, machine_bits => 4, backend_bits => 10, epoch => '1970-01-01');
+             SELECT idgen_create_generator('other', timestamp_bits => 48, machine_bits => 4, backend_bits => 10, epoch => '1970-01-01')",
+        )
+        .unwrap();
+    let use_all = |cluster: &Cluster| {
+        let mut client = cluster.connect("postgres");
+        for far in ["far", "shared"] {
+            let error = refusal(&mut client, &format!("SELECT idgen_next('{far}')"));
+            assert!(error.message().contains("epoch"), "{error}");
+        }
+        // What this backend knew is forgotten, and published for the next one that has its number.
+        client.batch_execute("ALTER SEQUENCE far RENAME TO far_").unwrap();
+        for near in ["near", "other"] {
+            one::<i64>(&mut client, &format!("SELECT idgen_next('{near}')"));
+        }
+        client.batch_execute("ALTER SEQUENCE far_ RENAME TO far").unwrap();
+    };
+    for _ in 0..2 {
+        use_all(&cluster);
+        use_all(&cluster);
+        assert!(cluster.one::<bool>("SELECT horizon < now() + '1 min' FROM idgen_status()"));
+        cluster.stop(Mode::Fast);
+        cluster.start();
+    }
+    assert!(cluster.one::<bool>("SELECT idgen_timestamp(idgen_next()) < now() + '1 min'"));
 }
