@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod faults;
 pub mod hosts;
+pub mod keys;
 pub mod latch;
 pub mod libpq;
 pub mod lock;

@@ -116,16 +116,18 @@ pub fn advance(
     }
 }
 
-/// How many values the counter on `sequence` has used, if `is_counter` says that it is one. None: it is gone, locked or no
-/// counter, or the caller may neither use it nor monitor the server.
-pub fn count(sequence: pg_sys::Oid, is_counter: impl FnOnce() -> bool) -> Option<i64> {
+/// How many values of `sequence` were used, if `is_wanted` says that it is of the wanted kind; those below its start count too.
+/// None: it is gone, of another kind, or locked if the caller `waits` for nobody; or the caller may neither use it nor monitor
+/// the server.
+pub fn count(sequence: pg_sys::Oid, waits: bool, is_wanted: impl FnOnce() -> bool) -> Option<i64> {
     /// Of pg_authid.dat, the same in every version.
     const PG_MONITOR: pg_sys::Oid = pg_sys::Oid::from_u32(3373);
     // SAFETY: a relation that is opened, if it is there still, and closed; its one tuple is read under the buffer's lock.
     unsafe {
-        // A caller that only looks does not wait for one that drops it.
         let mode = pg_sys::AccessShareLock as i32;
-        if !pg_sys::ConditionalLockRelationOid(sequence, mode) {
+        if waits {
+            pg_sys::LockRelationOid(sequence, mode);
+        } else if !pg_sys::ConditionalLockRelationOid(sequence, mode) {
             return None;
         }
         let relation = pg_sys::try_relation_open(sequence, pg_sys::NoLock as i32);
@@ -137,8 +139,8 @@ pub fn count(sequence: pg_sys::Oid, is_counter: impl FnOnce() -> bool) -> Option
         let mode = pg_sys::AclMode::from(pg_sys::ACL_USAGE | pg_sys::ACL_SELECT | pg_sys::ACL_UPDATE);
         let allowed = pg_sys::pg_class_aclcheck(sequence, user, mode) == pg_sys::AclResult::ACLCHECK_OK
             || pg_sys::has_privs_of_role(user, PG_MONITOR);
-        let is_counter = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_SEQUENCE && is_counter();
-        let count = (allowed && is_counter).then(|| {
+        let is_wanted = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_SEQUENCE && is_wanted();
+        let count = (allowed && is_wanted).then(|| {
             let buffer = pg_sys::ReadBuffer(relation, 0);
             pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as _);
             let data = sequence_data(pg_sys::BufferGetPage(buffer)).1;

@@ -221,7 +221,10 @@ fn describe(definition: Definition) -> TableIterator<'static, Parts> {
 /// How many values of a counter were taken from its sequence; null if it is no counter, or the caller may not know.
 #[pg_extern]
 fn idgen_count(generator: pg_sys::Oid) -> Option<i64> {
-    sequence::count(generator, || label::definition(generator).is_ok_and(|definition| definition.layout.is_counter()))
+    // Who only looks does not wait for one that drops it.
+    sequence::count(generator, false, || {
+        label::definition(generator).is_ok_and(|definition| definition.layout.is_counter())
+    })
 }
 
 fn stream(mut ids: generator::Ids) -> SetOfIterator<'static, i64> {

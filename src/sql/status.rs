@@ -4,10 +4,11 @@ use super::{POSTGRES_EPOCH, timestamp, to_timestamptz};
 use crate::{
     error::OrRaise,
     mechanism::{Micros, SECOND, layout::SERVER},
-    postgres::{clock, register, settings},
+    postgres::{clock, keys, register, sequence, settings},
     shared::{self, serving},
 };
 use pgrx::prelude::*;
+use std::ffi::CStr;
 
 #[pg_extern]
 #[allow(clippy::type_complexity)]
@@ -174,4 +175,12 @@ fn idgen_peers() -> TableIterator<
         )
     };
     TableIterator::new(lines.lines().map(row).collect::<Vec<_>>())
+}
+
+/// For `idgen_doctor()`: the largest key in this column of the table itself, if the sequence does not stand above it.
+#[pg_extern]
+fn idgen_key_beyond(relation: pg_sys::Oid, column: &CStr, sequence: pg_sys::Oid) -> Option<i64> {
+    let key = keys::largest(relation, column)?;
+    let used = sequence::count(sequence, true, || true)?;
+    (key > used).then_some(key)
 }

@@ -4,6 +4,7 @@
 //! The names and operators are read from the scripts, so the list grows with them.
 
 use crate::harness::cluster::{Cluster, one, refusal};
+use crate::harness::wait_until;
 use postgres::error::SqlState;
 use postgres::{Client, NoTls, SimpleQueryMessage};
 use std::collections::BTreeSet;
@@ -297,11 +298,13 @@ const TRAPS: &str = "
     CREATE TABLE public.by_index (id bigserial PRIMARY KEY);
     CREATE INDEX ON public.by_index ((id + public.trap()));
     CREATE TABLE public.by_child (id bigserial PRIMARY KEY);
-    CREATE TABLE public.child (CHECK (id > public.trap() - 2)) INHERITS (public.by_child);
+    CREATE TABLE public.child (PRIMARY KEY (id), CHECK (id > public.trap() - 2)) INHERITS (public.by_child);
     CREATE TABLE public.by_policy (id bigserial PRIMARY KEY);
     ALTER TABLE public.by_policy ENABLE ROW LEVEL SECURITY;
     CREATE POLICY p ON public.by_policy USING (public.spring() = 1);
     INSERT INTO public.by_policy DEFAULT VALUES;
+    INSERT INTO public.by_index VALUES (idgen_next());
+    INSERT INTO public.child VALUES (idgen_next());
     GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC;
     GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO PUBLIC;
     CREATE SCHEMA idgen_authority;
@@ -337,7 +340,9 @@ fn the_doctor_runs_nothing_of_others_and_connects_to_nothing_of_theirs_whoever_c
     for caller in [&mut client, &mut watcher] {
         let told: String =
             one(caller, "SELECT coalesce(string_agg(concat_ws('|', finding, object), E'\\n'), '') FROM idgen_doctor()");
-        assert!(told.contains("not looked at|keys in tables of mallory"), "{told}");
+        for table in ["by_index", "by_child"] {
+            assert!(told.contains(&format!("sequence behind its keys|public.{table}.id")), "{told}");
+        }
         assert_eq!(told.contains("not looked at|server trap"), has_servers, "{told}");
         assert!(!told.contains("no machine id is granted"), "{told}");
     }
@@ -347,6 +352,48 @@ fn the_doctor_runs_nothing_of_others_and_connects_to_nothing_of_theirs_whoever_c
     // The trap springs for whoever does read.
     _ = client.simple_query("SELECT max(id) FROM by_index");
     assert_ne!(one::<i64>(&mut client, "SELECT count(*) FROM sprung"), 0);
+}
+
+#[test]
+fn a_table_that_changes_its_name_while_the_doctor_waits_for_it_is_not_taken_for_another() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE postgres TO mallory; GRANT CREATE ON SCHEMA public TO mallory;
+             CREATE SCHEMA app AUTHORIZATION mallory; CREATE TABLE app.orders (id bigserial PRIMARY KEY);
+             INSERT INTO app.orders VALUES (idgen_next())",
+        )
+        .unwrap();
+    let mut mallory = cluster.connection("postgres").user("mallory").connect(NoTls).unwrap();
+    mallory.batch_execute(TRAPS).unwrap();
+    let view = "CREATE SEQUENCE app.orders_id_seq; CREATE VIEW app.orders AS SELECT public.spring() AS id;
+         GRANT SELECT ON app.orders, app.orders_id_seq TO PUBLIC";
+    let call = || {
+        let mut doctor = cluster.connect("postgres");
+        let told = "SELECT coalesce(string_agg(concat_ws('|', finding, object), E'\\n'), '') FROM idgen_doctor()";
+        let called = std::thread::spawn(move || one::<String>(&mut doctor, told));
+        wait_until("it waits", || cluster.one("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted"));
+        called
+    };
+    client.batch_execute("BEGIN; LOCK TABLE app.orders IN ACCESS EXCLUSIVE MODE").unwrap();
+    let called = call();
+    mallory.batch_execute(&format!("ALTER SCHEMA app RENAME TO gone; CREATE SCHEMA app; {view}")).unwrap();
+    client.batch_execute("COMMIT").unwrap();
+    let told = called.join().unwrap();
+    assert!(told.contains("sequence behind its keys|gone.orders.id"), "{told}");
+
+    mallory
+        .batch_execute("DROP SCHEMA app CASCADE; ALTER SCHEMA gone RENAME TO app; BEGIN; DROP TABLE app.orders")
+        .unwrap();
+    mallory.batch_execute(view).unwrap();
+    let called = call();
+    mallory.batch_execute("COMMIT").unwrap();
+    let told = called.join().unwrap();
+    assert!(!told.contains("orders"), "{told}");
+
+    assert_eq!(one::<i64>(&mut client, "SELECT count(*) FROM sprung"), 0);
+    assert!(!one::<bool>(&mut client, "SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'"));
 }
 
 #[test]
