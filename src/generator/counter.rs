@@ -184,8 +184,7 @@ fn take_block(
     // Others that are named while it waits may not have the block: the call begins again.
     let standbys = shared.horizon.standbys();
     let same_file = place.file.load(Relaxed) == counter.file;
-    let is_durable =
-        |record| register::is_flushed(record) && (!shared.horizon.is_synchronous() || register::is_on_standbys(record));
+    let is_durable = |record| register::is_flushed(record) && shared.horizon.is_acknowledged(record);
     let kept = shared.places.take_next(place).filter(|next| next.file == counter.file);
     let block = match kept {
         Some(next) if !is_durable(next.record) => with_following(generator, counter, max, relation, next),
@@ -200,7 +199,8 @@ fn take_block(
     register::flush(block.record);
     while !is_durable(block.record) {
         if clock::boot() >= deadline {
-            return Err(Error::BlockTimeout("its block to be on disk, or on the synchronous standby"));
+            let error = Error::BlockTimeout("its block to be on disk, or on the synchronous standby");
+            return Err(waiting::late(shared, error));
         }
         latch::sleep(1_000, Wait::Durable);
     }

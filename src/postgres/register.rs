@@ -68,14 +68,21 @@ pub fn synchronous_standbys() -> u64 {
     hash.finish().max(1)
 }
 
-/// Whether the synchronous standbys have everything up to `record` on disk.
-pub fn is_on_standbys(record: pg_sys::XLogRecPtr) -> bool {
+/// Where the next record of the WAL begins.
+pub fn end_of_wal() -> pg_sys::XLogRecPtr {
+    // SAFETY: reads shared memory, outside recovery.
+    unsafe { pg_sys::GetXLogInsertRecPtr() }
+}
+
+/// Up to where synchronous standbys had everything on disk: those that are named now, or others that were named before. It never
+/// goes back.
+pub fn acknowledged() -> pg_sys::XLogRecPtr {
     // SAFETY: WalSndCtl and the lock are in shared memory for as long as the process lives.
     unsafe {
         let lock = lock::individual_lock(lock::SYNC_REP_LOCK);
         pg_sys::LWLockAcquire(lock, pg_sys::LWLockMode::LW_SHARED);
         let flushed = (*pg_sys::WalSndCtl).lsn[pg_sys::SYNC_REP_WAIT_FLUSH as usize];
         pg_sys::LWLockRelease(lock);
-        flushed >= record
+        flushed
     }
 }

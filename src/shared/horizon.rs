@@ -4,7 +4,7 @@
 use crate::{
     mechanism::{Micros, clock::Clock},
     postgres::{
-        clock, latch, settings,
+        clock, latch, register, settings,
         wait_event::{Wait, event},
     },
     protocol::lease::Lease,
@@ -31,8 +31,10 @@ pub struct Horizon {
     steps: AtomicI64,
     stepped: AtomicI64,
     /// A hash of the setting that names the synchronous standbys that must have a record before it permits anything; 0: none.
-    /// Before the setting was read: some must.
+    /// Before the setting was read: some must. Acquire and release: who sees it sees the word below.
     standbys: AtomicU64,
+    /// The end of the WAL when the setting was read.
+    named_at: AtomicU64,
     /// See [`Lease`], field for field.
     strict_from: AtomicI64,
     strict_until: AtomicI64,
@@ -87,6 +89,7 @@ impl Default for Horizon {
             steps: AtomicI64::new(0),
             stepped: AtomicI64::new(0),
             standbys: AtomicU64::new(u64::MAX),
+            named_at: AtomicU64::new(0),
             strict_from: AtomicI64::new(Micros::MAX),
             strict_until: AtomicI64::new(0),
             strict_wanted: AtomicBool::new(false),
@@ -193,19 +196,24 @@ impl Horizon {
 
     /// Which standbys must have a record before it permits anything; 0: none.
     pub fn standbys(&self) -> u64 {
-        self.standbys.load(Relaxed)
+        self.standbys.load(Acquire)
     }
 
-    /// Whether a record must be on synchronous standbys before it permits anything.
-    pub fn is_synchronous(&self) -> bool {
-        self.standbys() != 0
+    /// Whether everything up to `record` is on the standbys that are named now, if any are. What was acknowledged before
+    /// they were named may be on others only: it counts once they have something later.
+    pub fn is_acknowledged(&self, record: pg_sys::XLogRecPtr) -> bool {
+        self.standbys() == 0 || register::acknowledged() >= record.max(self.named_at.load(Relaxed) + 1)
     }
 
     /// Worker only: from now on `standbys` (0: none) must have a record before it permits anything. True: the horizon so far
     /// is not known to be on them, and permits nothing until a move that they acknowledge.
     pub fn set_standbys(&self, standbys: u64) -> bool {
-        let before = self.standbys.swap(standbys, Relaxed);
-        let unknown = standbys != 0 && standbys != before && self.started() != 0;
+        if standbys == self.standbys() {
+            return false;
+        }
+        self.named_at.store(register::end_of_wal(), Relaxed);
+        self.standbys.store(standbys, Release);
+        let unknown = standbys != 0 && self.started() != 0;
         if unknown {
             self.durable.store(0, Relaxed);
         }

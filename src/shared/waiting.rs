@@ -38,11 +38,7 @@ pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Opt
         }
         let left = deadline - clock::boot();
         if left <= 0 {
-            break Err(if shared.horizon.started() == 0 && shared.horizon.worker_pid().is_none() {
-                Error::NoWorker
-            } else {
-                Error::HorizonTimeout
-            });
+            break Err(late(shared, Error::HorizonTimeout));
         }
         shared.horizon.sleep_until_moved(left, Wait::Horizon);
     };
@@ -50,11 +46,16 @@ pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Opt
     result
 }
 
+/// `error`, with which a wait ends; or its reason, that there is no worker.
+pub fn late(shared: &Shared, error: Error) -> Error {
+    if shared.horizon.started() == 0 && shared.horizon.worker_pid().is_none() { Error::NoWorker } else { error }
+}
+
 /// Returns when everything up to `record` is on disk and on the synchronous standbys.
 pub fn wait_until_durable(shared: &Shared, record: pg_sys::XLogRecPtr) -> Result<(), Error> {
     register::flush(record);
     let deadline = clock::boot() + PATIENCE;
-    while shared.horizon.is_synchronous() && !register::is_on_standbys(record) {
+    while !shared.horizon.is_acknowledged(record) {
         if clock::boot() >= deadline {
             return Err(Error::HorizonTimeout);
         }

@@ -106,7 +106,7 @@ fn run(shared: &'static Shared) {
         }
         let flushed = shared.places.flush_next(|record| {
             register::flush(record);
-            !shared.horizon.is_synchronous() || register::is_on_standbys(record)
+            shared.horizon.is_acknowledged(record)
         });
         let wanted = shared.horizon.take_wanted();
         if wanted != 0 && shared.horizon.started() != 0 {
@@ -236,9 +236,9 @@ struct Host {
 impl Host {
     /// Goes through the steps from `step` on. False: the process is told to end meanwhile.
     fn go(mut self, mut step: Step<pg_sys::XLogRecPtr>) -> bool {
-        let mut since = clock::boot();
+        let (mut since, mut standbys) = (clock::boot(), self.shared.horizon.standbys());
         while step != Step::Done {
-            let next = step.take(&mut self);
+            let mut next = step.take(&mut self);
             if next != step {
                 faults::point(moment_after(&step));
                 since = clock::boot();
@@ -253,6 +253,11 @@ impl Host {
                 }
                 if !sleep(self.shared, (waited / 16).clamp(STANDBY_LOOK, LONGEST_STANDBY_LOOK)) {
                     return false;
+                }
+                // Others are named: they need a record of their own.
+                let before = std::mem::replace(&mut standbys, self.shared.horizon.standbys());
+                if before != standbys {
+                    next = Step::Decide;
                 }
             }
             step = next;
@@ -330,7 +335,7 @@ impl Server for Host {
     }
 
     fn is_acknowledged(&self, record: pg_sys::XLogRecPtr) -> bool {
-        !self.shared.horizon.is_synchronous() || register::is_on_standbys(record)
+        self.shared.horizon.is_acknowledged(record)
     }
 
     fn publish(&mut self, horizon: Micros) {

@@ -150,7 +150,10 @@ fn without_a_place_for_the_horizon_no_id_is_given() {
 fn without_a_worker_no_id_is_given() {
     let cluster = Cluster::with_idgen("max_worker_processes = 0\nidgen.wait_timeout = '200ms'");
     let mut client = cluster.connect("postgres");
-    assert_refused(&mut client, NEXT, SqlState::CONFIGURATION_LIMIT_EXCEEDED, "max_worker_processes");
+    client.batch_execute("SELECT idgen_create_generator('c', 'counter')").unwrap();
+    for call in [NEXT, "SELECT idgen_next('c')"] {
+        assert_refused(&mut client, call, SqlState::CONFIGURATION_LIMIT_EXCEEDED, "max_worker_processes");
+    }
 }
 
 #[test]
