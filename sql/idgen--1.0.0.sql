@@ -1192,6 +1192,10 @@ BEGIN
                 AND NOT EXISTS (SELECT FROM pg_stat_replication r WHERE r.sync_state IN ('sync', 'quorum')),
                 'error', 'no synchronous standby', 'synchronous_standby_names',
                 'Ids end at the horizon that it has acknowledged, and commits wait. Bring a standby of these names back, or change the setting and reload.'),
+            (current_setting('idgen.authority_database') <> '' AND current_setting('idgen.grant_length')::interval
+                    <= 4 * current_setting('idgen.max_clock_offset')::interval,
+                'warning', 'grants too short', 'idgen.grant_length',
+                'Members may be refused a renewal in time, after a start of this authority or by a false question of one of them. Make it more than four times idgen.max_clock_offset.'),
             (synchronous = '' AND current_setting('idgen.authority_database') <> '' AND NOT pg_is_in_recovery(),
                 'notice', 'failover not covered', 'synchronous_standby_names',
                 'A standby that is promoted may not know what this authority granted last. Name one synchronous standby, once it is there.'),
@@ -1293,17 +1297,22 @@ BEGIN
     BEGIN
         RETURN QUERY
             SELECT 'warning', 'partitions end', p.relation::text,
-                format('From %s on new ids have no partition: SELECT idgen_create_partitions(%L, %L, ...).', p.at, p.relation::text, p.at)
-            FROM (SELECT i.relation, CASE WHEN i.generator IS NULL THEN @extschema@.idgen_timestamp(b.beyond)
-                    ELSE @extschema@.idgen_timestamp(b.beyond, i.generator) END AS at
+                format('From %s on new ids have no partition: SELECT idgen_create_partitions(%L, %1$L, ...).',
+                    CASE WHEN p.generator IS NULL THEN @extschema@.idgen_timestamp(p.beyond::bigint)
+                        ELSE @extschema@.idgen_timestamp(p.beyond::bigint, p.generator) END, p.relation::text)
+            FROM (SELECT i.relation, i.generator, b.beyond, CASE
+                    WHEN i.generator IS NULL THEN @extschema@.idgen_min_id(now() + interval '1 day')
+                    WHEN g.epoch IS NOT NULL THEN @extschema@.idgen_min_id(now() + interval '1 day', i.generator) END AS needed
                 FROM @extschema@.idgen_columns() i
                     JOIN pg_partitioned_table t ON t.partrelid = i.relation AND t.partstrat = 'r' AND t.partnatts = 1 AND t.partdefid = 0
-                    JOIN pg_attribute a ON a.attrelid = i.relation AND a.attnum = t.partattrs[0] AND a.attname = i.column_name,
-                    LATERAL (SELECT max(substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''(\d+)''\)')::bigint) AS beyond
-                        FROM pg_inherits h, pg_class c WHERE h.inhparent = i.relation AND c.oid = h.inhrelid) b
-                WHERE b.beyond IS NOT NULL AND (i.generator IS NULL
-                    OR EXISTS (SELECT FROM @extschema@.idgen_generators() g WHERE g.generator = i.generator AND g.epoch IS NOT NULL))) p
-            WHERE p.at < now() + interval '1 day'
+                    JOIN pg_attribute a ON a.attrelid = i.relation AND a.attnum = t.partattrs[0] AND a.attname = i.column_name
+                        AND a.atttypid = 'bigint'::regtype
+                    LEFT JOIN @extschema@.idgen_generators() g ON g.generator = i.generator,
+                    LATERAL (SELECT CASE WHEN NOT bool_or(e.bound LIKE '%TO (MAXVALUE)') THEN max(substring(e.bound FROM 'TO \(''(\d+)''\)')::numeric) END
+                            AS beyond
+                        FROM pg_inherits h, pg_class c, pg_get_expr(c.relpartbound, c.oid) e(bound)
+                        WHERE h.inhparent = i.relation AND c.oid = h.inhrelid) b) p
+            WHERE p.beyond < p.needed
             ORDER BY 3;
     EXCEPTION WHEN lock_not_available THEN
         RETURN QUERY VALUES ('notice', 'not looked at', 'partitions', 'One is locked. Call this again.');

@@ -25,7 +25,8 @@ pub fn largest(table: pg_sys::Oid, column: &CStr) -> Option<i64> {
         let largest = (is_ordinary && may_read).then(|| {
             let number = pg_sys::get_attnum(table, column.as_ptr());
             let indexes = PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(relation));
-            indexes.iter_oid().find_map(|index| last_of(relation, index, number))
+            // In an index an expression stands for column 0, which a name that is gone has too.
+            indexes.iter_oid().filter(|_| number > 0).find_map(|index| last_of(relation, index, number))
         });
         pg_sys::relation_close(relation, mode);
         largest.flatten()

@@ -183,6 +183,41 @@ fn an_adoption_that_a_tool_undid_and_partitions_that_end_are_named() {
 }
 
 #[test]
+fn partitions_to_the_end_of_a_layout_or_of_all_numbers_and_keys_of_other_types_are_no_finding_and_no_error() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "SELECT idgen_create_generator('pages_id', 'js_safe');
+             CREATE TABLE pages (id bigint DEFAULT idgen_next('pages_id')) PARTITION BY RANGE (id);
+             SELECT idgen_create_partitions('pages', '2094-01-01'::timestamptz, '2095-01-01', '1 year');
+             CREATE TABLE open_ (id bigint DEFAULT idgen_next()) PARTITION BY RANGE (id);
+             CREATE TABLE open_1 PARTITION OF open_ FOR VALUES FROM (1) TO (2);
+             CREATE TABLE open_2 PARTITION OF open_ FOR VALUES FROM (2) TO (MAXVALUE);
+             CREATE TABLE all_ (id bigint DEFAULT idgen_next()) PARTITION BY RANGE (id);
+             CREATE TABLE all_1 PARTITION OF all_ FOR VALUES FROM (1) TO (9223372036854775807);
+             CREATE TABLE wide (id numeric DEFAULT idgen_next()) PARTITION BY RANGE (id);
+             CREATE TABLE wide_1 PARTITION OF wide FOR VALUES FROM (1) TO (99999999999999999999);
+             CREATE TABLE keyed (id bigserial PRIMARY KEY, n bigint); CREATE INDEX ON keyed ((n + 1));
+             INSERT INTO keyed (n) VALUES (1)",
+        )
+        .unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+    // A column that is gone.
+    assert!(
+        cluster.one::<bool>("SELECT idgen_key_beyond('keyed'::regclass, 'gone', 'keyed_id_seq'::regclass) IS NULL")
+    );
+}
+
+#[test]
+fn grants_that_are_too_short_for_the_clocks_are_named() {
+    let cluster = crate::grants::authority("idgen.grant_length = 40s");
+    finds(&cluster, "warning: grants too short: idgen.grant_length", "four times idgen.max_clock_offset");
+    cluster.reconfigure("idgen.max_clock_offset = 9s");
+    assert!(!findings(&cluster).iter().any(|line| line.contains("grants too short")));
+}
+
+#[test]
 fn temporary_tables_of_other_sessions_are_not_read() {
     let cluster = Cluster::with_idgen("");
     let mut other = cluster.connect("postgres");
