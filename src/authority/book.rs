@@ -79,6 +79,9 @@ fn run(shared: &'static Shared) -> i32 {
             pg_sys::SetConfigOption(name.as_ptr(), value.as_ptr(), suset, session);
         }
     }
+    // As is a role.
+    // SAFETY: state of this process, outside any transaction.
+    unsafe { pg_sys::SetUserIdAndSecContext(pg_sys::BOOTSTRAP_SUPERUSERID.into(), 0) };
     shared.book.put_back();
     let mut waiter = Waiter::new(Wait::Work);
     let mut busy = clock::boot();

@@ -16,6 +16,8 @@ pub struct Held {
     /// Whether a question is open, and when the next may be asked.
     is_asked: bool,
     ask_at: Micros,
+    /// Since when the authority refuses, if it does.
+    refused: Option<Micros>,
     /// When to keep the state again, after that failed.
     keep_at: Micros,
     /// Whether the bounds no longer follow the held grant, because it is to be given back.
@@ -31,7 +33,16 @@ impl Held {
         if settings::MACHINE_ID.get() < 0 {
             bounds::follow_grant(shared, member.held);
         }
-        Held { shared, member, is_asked: false, ask_at: 0, keep_at: Micros::MAX, is_withdrawn: false, is_known: false }
+        Held {
+            shared,
+            member,
+            is_asked: false,
+            ask_at: 0,
+            refused: None,
+            keep_at: Micros::MAX,
+            is_withdrawn: false,
+            is_known: false,
+        }
     }
 
     /// Does what is due without the authority.
@@ -105,7 +116,7 @@ impl Held {
 
     /// Takes the answer to the open question.
     pub fn answered(&mut self, answer: &Answer, now: Micros) {
-        (self.is_asked, self.ask_at) = (false, now + SECOND / 10);
+        (self.is_asked, self.ask_at, self.refused) = (false, now + SECOND / 10, None);
         if self.member.accept(answer, self.shared.horizon.now()) != Change::Nothing {
             self.keep();
             faults::point("member:kept");
@@ -113,9 +124,10 @@ impl Held {
         }
     }
 
-    /// The authority refused the open question.
+    /// The authority refused the open question, and writes that into its log: it is asked ever less often.
     pub fn refused(&mut self, now: Micros) {
-        (self.is_asked, self.ask_at) = (false, now + SECOND / 2);
+        let lasts = now - *self.refused.get_or_insert(now);
+        (self.is_asked, self.ask_at) = (false, now + (lasts / 8).clamp(SECOND / 2, 5 * SECOND));
     }
 
     /// The connection is gone.

@@ -6,33 +6,36 @@ use crate::{
     shared::Shared,
 };
 use pgrx::log;
-use std::sync::atomic::Ordering::Relaxed;
+use std::{cell::RefCell, sync::atomic::Ordering::Relaxed};
 
 /// How long a refusal is shown while other questions are answered: longer than until the same question is asked again.
 const REMEMBERED: Micros = 15 * SECOND;
+/// How many complaints are not logged again.
+const REMEMBERED_COMPLAINTS: usize = 16;
 
 pub struct Said {
     shared: &'static Shared,
+    /// What is in the log since all was well: several hosts, or questions, may go wrong in turns.
+    logged: RefCell<Vec<String>>,
     /// When a question was last refused, and which one: see `Question::number`.
     refused: Option<(Micros, u64)>,
 }
 
 impl Said {
     pub fn new(shared: &'static Shared) -> Self {
-        Said { shared, refused: None }
+        Said { shared, logged: RefCell::default(), refused: None }
     }
 
     /// Says what is wrong.
     pub fn complain(&self, why: &str) {
         process::show(why);
         let member = &self.shared.member;
-        let is_new = member.lock.exclusive(|| {
-            let before = member.error.get();
-            member.error.set(why);
-            before != member.error.get()
-        });
-        if is_new {
+        member.lock.exclusive(|| member.error.set(why));
+        let mut logged = self.logged.borrow_mut();
+        if logged.iter().all(|other| other != why) {
             log!("idgen: authority: {why}");
+            logged.truncate(REMEMBERED_COMPLAINTS - 1);
+            logged.insert(0, why.to_owned());
         }
     }
 
@@ -57,6 +60,7 @@ impl Said {
         let was_refused = self.refused.take().is_some();
         if !member.connected.swap(true, Relaxed) || was_refused {
             member.lock.exclusive(|| member.error.set(""));
+            self.logged.get_mut().clear();
             process::show(&format!("connected to {}", host()));
         }
     }

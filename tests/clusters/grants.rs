@@ -349,6 +349,52 @@ fn a_database_that_lets_nobody_in_gathers_no_workers_while_members_ask() {
 }
 
 #[test]
+fn a_role_that_the_owner_of_the_database_sets_for_all_its_sessions_is_not_that_of_the_book() {
+    let authority = authority("");
+    let mut client = authority.connect("postgres");
+    client.batch_execute("CREATE ROLE owner_ LOGIN; CREATE ROLE shard LOGIN").unwrap();
+    client.batch_execute("SELECT idgen_authority.allow_member('shard')").unwrap();
+    let now: i64 = one(&mut client, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
+    for (number, setting) in ["role", "session_authorization"].into_iter().enumerate() {
+        client.batch_execute(&format!("ALTER DATABASE postgres SET {setting} = 'owner_'")).unwrap();
+        wait_until("the book's worker has gone", || authority.child("idgen book").is_none());
+        // Those of a member cannot take the role, and go on as they are.
+        let mut shard = authority.connection("postgres").user("shard").connect(postgres::NoTls).unwrap();
+        let question = format!("idgen1 {number} 1 1 0 0 9 {now} {now} take 0");
+        let asked = format!("SELECT idgen_authority.grant_machine('', '{question}', '')");
+        assert!(one::<String>(&mut shard, &asked).contains(" open "));
+        client.batch_execute(&format!("ALTER DATABASE postgres RESET {setting}")).unwrap();
+    }
+}
+
+#[test]
+fn a_refusal_that_lasts_and_hosts_that_fail_in_turns_fill_no_log() {
+    let authority = authority("");
+    authority
+        .connect("postgres")
+        .batch_execute("SELECT count(idgen_authority.reserve_machine(i)) FROM generate_series(1, 1023) i")
+        .unwrap();
+    let refused = member(&authority, "");
+    let lost = Cluster::with_idgen(
+        "idgen.machine_id = -1\nidgen.authority = 'host=/nowhere,127.0.0.1 port=1 dbname=postgres user=postgres'",
+    );
+    let lines = || {
+        [
+            authority.log().matches("ERROR:  all machine ids").count(),
+            lost.log().matches("idgen: authority: ").count(),
+            refused.log().matches("idgen: authority: ").count(),
+        ]
+    };
+    wait_until("all say so", || lines().iter().all(|count| *count > 0));
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    let before = lines();
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let after = lines();
+    assert!(after[0] <= before[0] + 5, "the authority logs {before:?} {after:?}");
+    assert_eq!(after[1..], [2, 1]);
+}
+
+#[test]
 fn what_no_member_can_hold_is_refused_for_itself_and_spoils_nothing_for_others() {
     let authority = authority("");
     let first = member(&authority, "");
