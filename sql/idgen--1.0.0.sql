@@ -466,7 +466,7 @@ SET row_security = on
 AS $$
 #variable_conflict use_column
 DECLARE
-    next text := format('@extschema@.idgen_next(%s)', quote_literal(generator::text) || '::regclass');
+    next text := '@extschema@.idgen_next(' || coalesce(quote_literal(generator::text) || '::regclass', '') || ')';
     key pg_attribute;
     tree oid[];
     narrow text[];
@@ -873,8 +873,8 @@ BEGIN
         || statements
         || ARRAY[format('DO %L', format('
 BEGIN
-    EXECUTE %L || @extschema@.idgen_next(%s) + (1::bigint << 32);
-END', restart, quote_literal(key.generator::text) || '::regclass')), 'COMMIT'];
+    EXECUTE %L || %s.idgen_next(%s) + (1::bigint << 32);
+END', restart, '@extschema@', quote_literal(key.generator::text) || '::regclass')), 'COMMIT'];
     FOREACH statement IN ARRAY statements LOOP
         IF NOT dry_run AND statement NOT IN ('BEGIN', 'COMMIT') THEN
             EXECUTE statement;

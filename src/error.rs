@@ -1,7 +1,10 @@
 //! Every error that a user can meet, with its SQLSTATE and what to do about it.
 
 use crate::mechanism::{Micros, layout::Layout};
-use pgrx::{PgLogLevel, PgSqlErrorCode, pg_sys::panic::ErrorReport};
+use pgrx::{
+    PgLogLevel, PgSqlErrorCode,
+    pg_sys::{self, panic::ErrorReport},
+};
 
 /// Why there is no id, or no answer.
 #[derive(Clone, Debug)]
@@ -192,10 +195,17 @@ impl Told {
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> Self {
         let Told { code, message, detail, hint } = error.told();
-        let report = ErrorReport::new(code, message, "idgen");
-        let report = if let Some(detail) = detail { report.set_detail(detail) } else { report };
+        let report = ErrorReport::new(code, shown(message), "idgen");
+        let report = if let Some(detail) = detail { report.set_detail(shown(detail)) } else { report };
         if let Some(hint) = hint { report.set_hint(hint) } else { report }
     }
+}
+
+/// As this database can show it: names are of its encoding, messages are UTF-8.
+fn shown(text: String) -> String {
+    // SAFETY: state of this process.
+    let encoding = unsafe { pg_sys::GetDatabaseEncoding() };
+    if encoding == pg_sys::pg_enc::PG_UTF8 as i32 { text } else { text.replace(|c: char| !c.is_ascii(), "?") }
 }
 
 impl Error {

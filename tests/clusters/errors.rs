@@ -3,7 +3,7 @@
 use crate::NEXT;
 use crate::harness::checker::machine_of;
 use crate::harness::clock::{SECOND, YEAR};
-use crate::harness::cluster::{Cluster, IDGEN, Mode, assert_refused, one};
+use crate::harness::cluster::{Cluster, IDGEN, Mode, assert_refused, one, refusal};
 use crate::harness::wait_until;
 use postgres::error::SqlState;
 
@@ -153,6 +153,25 @@ fn without_a_worker_no_id_is_given() {
     client.batch_execute("SELECT idgen_create_generator('c', 'counter')").unwrap();
     for call in [NEXT, "SELECT idgen_next('c')"] {
         assert_refused(&mut client, call, SqlState::CONFIGURATION_LIMIT_EXCEEDED, "max_worker_processes");
+    }
+}
+
+#[test]
+fn an_error_that_names_what_is_not_ascii_can_be_read_in_every_encoding() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    for (encoding, shown) in [("UTF8", "\"\u{e4}\u{65e5}\""), ("EUC_JP", "???"), ("SQL_ASCII", "??")] {
+        let name = encoding.to_lowercase();
+        let made = format!("CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+        client.batch_execute(&made).unwrap();
+        let mut other = cluster.connect(&name);
+        other.batch_execute("CREATE EXTENSION idgen; CREATE SEQUENCE \"\u{e4}\u{65e5}\"").unwrap();
+        let error = refusal(&mut other, "SELECT idgen_next('\"\u{e4}\u{65e5}\"')");
+        assert!(error.message().contains(shown), "{encoding}: {error}");
+        for call in ["idgen_describe", "idgen_from_text"] {
+            let error = refusal(&mut other, &format!("SELECT {call}('\u{65e5}\u{e4}')"));
+            assert_ne!(error.code(), &SqlState::CHARACTER_NOT_IN_REPERTOIRE, "{encoding}: {error}");
+        }
     }
 }
 

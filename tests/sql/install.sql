@@ -1,23 +1,26 @@
 -- The extension is installed in a schema of its choice, and removed without a trace.
 SET client_min_messages = warning;
 DROP EXTENSION IF EXISTS idgen CASCADE;
-CREATE SCHEMA elsewhere;
-CREATE EXTENSION idgen SCHEMA elsewhere;
+CREATE SCHEMA "else%where";
+CREATE EXTENSION idgen SCHEMA "else%where";
 SELECT extversion = (SELECT default_version FROM pg_available_extensions WHERE name = 'idgen') AS newest
 FROM pg_extension WHERE extname = 'idgen';
-CREATE TABLE elsewhere.t (id bigint DEFAULT elsewhere.idgen_next() PRIMARY KEY);
-INSERT INTO elsewhere.t DEFAULT VALUES;
-INSERT INTO elsewhere.t DEFAULT VALUES;
-SELECT count(*), max(id) > min(id) AS ordered FROM elsewhere.t;
-SELECT elsewhere.idgen_create_generator('elsewhere.g', 'snowflake');
+CREATE TABLE "else%where".t (id bigint DEFAULT "else%where".idgen_next() PRIMARY KEY);
+INSERT INTO "else%where".t DEFAULT VALUES;
+INSERT INTO "else%where".t DEFAULT VALUES;
+SELECT count(*), max(id) > min(id) AS ordered FROM "else%where".t;
+SELECT "else%where".idgen_create_generator('"else%where".g', 'snowflake');
 SELECT at IS NOT NULL AS at, machine = current_setting('idgen.machine_id')::int AS machine, backend, sequence IS NOT NULL AS sequence
-FROM elsewhere.idgen_decode(elsewhere.idgen_next('elsewhere.g'), 'elsewhere.g');
-SELECT generator, definition, used BETWEEN 0 AND 1 AS used FROM elsewhere.idgen_generators();
+FROM "else%where".idgen_decode("else%where".idgen_next('"else%where".g'), '"else%where".g');
+SELECT generator, definition, used BETWEEN 0 AND 1 AS used FROM "else%where".idgen_generators();
+CREATE TABLE "else%where".old (id bigserial PRIMARY KEY);
+SELECT count(*) > 0 AS adopted FROM "else%where".idgen_adopt('"else%where".old', 'id');
+SELECT count(*) > 0 AS abandoned FROM "else%where".idgen_abandon('"else%where".old', 'id');
 DROP EXTENSION idgen;
-DROP TABLE elsewhere.t;
+DROP TABLE "else%where".t;
 DROP EXTENSION idgen;
 SELECT count(*) FROM pg_proc WHERE proname LIKE 'idgen%';
-DROP SCHEMA elsewhere CASCADE;
+DROP SCHEMA "else%where" CASCADE;
 
 -- What a user sees: every object has the prefix and a comment.
 CREATE EXTENSION idgen;
