@@ -23,6 +23,7 @@ use crate::{
     },
     shared::{
         Shared,
+        place::Refusal,
         serving::{self, check_not_in_recovery},
         waiting,
     },
@@ -158,6 +159,11 @@ fn take_leased(shared: &Shared, generator: &Generator, counter: &Counter, deadli
             shared.member.wake_if_idle();
         }
         None => {
+            match place.refusal() {
+                Refusal::None => {}
+                Refusal::Exhausted => return Err(Error::CounterExhausted),
+                Refusal::Other => return Err(Error::AuthorityRefused(shared.member.error())),
+            }
             let left = deadline - clock::boot();
             if left <= 0 {
                 return Err(shared.member.error().map_or(Error::AuthorityTimeout, Error::AuthorityAway));

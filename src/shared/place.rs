@@ -26,6 +26,17 @@ pub struct Named {
     pub definition: CString,
 }
 
+/// With what the authority refused a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Refusal {
+    None,
+    /// There are no more values.
+    Exhausted,
+    /// The generator is missing there, or another one, or not granted.
+    Other,
+}
+
 /// The words of one generator, and what they belong to.
 ///
 /// Its number, for the member worker, is one more than the index of the place; 0 is the server generator.
@@ -47,6 +58,8 @@ pub struct Place {
     pub old_last: AtomicU64,
     /// Of a counter: the block after the one in use, see [`Next`]. Written under the lock; `limit` 0: none.
     next: [AtomicU64; 4],
+    /// Of a counter with leased blocks: see [`Refusal`]. Written by the member worker.
+    refusal: AtomicU8,
 }
 
 impl Default for Place {
@@ -62,6 +75,7 @@ impl Default for Place {
             old_file: AtomicU32::new(0),
             old_last: AtomicU64::new(0),
             next: Default::default(),
+            refusal: AtomicU8::new(0),
         }
     }
 }
@@ -85,6 +99,7 @@ impl Place {
         self.file.store(0, Relaxed);
         self.old_file.store(0, Relaxed);
         self.set_next(None);
+        self.set_refusal(Refusal::None);
         self.set_name(name);
 
         for (word, value) in self.layout.iter().zip(definition.layout.to_words()) {
@@ -116,6 +131,15 @@ impl Place {
     pub fn next(&self) -> Option<Next> {
         let [first, limit, record, file] = self.next.each_ref().map(|word| word.load(Relaxed));
         (limit != 0).then_some(Next { first, limit, record, file: file as u32 })
+    }
+
+    /// With what the authority refused the last question for a block.
+    pub fn refusal(&self) -> Refusal {
+        [Refusal::None, Refusal::Exhausted, Refusal::Other][usize::from(self.refusal.load(Relaxed)).min(2)]
+    }
+
+    pub fn set_refusal(&self, refusal: Refusal) {
+        self.refusal.store(refusal as u8, Relaxed);
     }
 
     pub fn set_name(&self, name: &[CString; 2]) {

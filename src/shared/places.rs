@@ -301,12 +301,12 @@ impl Places {
         })
     }
 
-    /// Member worker only: keeps a leased block as the next one of the generator with this number, if that still has `key`.
-    pub fn keep_leased(&self, number: u32, key: u64, next: Next) {
+    /// Member worker only: changes the place of the generator with this number, if that still has `key`.
+    pub fn change_leased(&self, number: u32, key: u64, change: impl FnOnce(&Place)) {
         self.lock.exclusive(|| {
             let place = &self.all()[number as usize - 1];
             if place.key.load(Relaxed) == key {
-                place.set_next(Some(next));
+                change(place);
             }
         });
     }

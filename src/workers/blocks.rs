@@ -5,7 +5,7 @@ use crate::{
     mechanism::Micros,
     postgres::{sequence::Next, settings},
     protocol::blocks::{Block, Blocks},
-    shared::Shared,
+    shared::{Shared, place::Refusal},
 };
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
@@ -89,7 +89,10 @@ impl Leases {
         lease.asked = false;
         let is_new = lease.blocks.accept(Block { first, count: limit.saturating_sub(first) });
         if is_new {
-            shared.places.keep_leased(ask.generator, ask.key, Next { first, limit, record: 0, file: 0 });
+            shared.places.change_leased(ask.generator, ask.key, |place| {
+                place.set_refusal(Refusal::None);
+                place.set_next(Some(Next { first, limit, record: 0, file: 0 }));
+            });
             shared.horizon.wake_waiting();
         } else {
             // Each question uses up values at the authority.
@@ -98,14 +101,20 @@ impl Leases {
         is_new
     }
 
-    pub fn refused(&mut self, ask: Ask, now: Micros) {
+    /// The authority refuses: those who wait are told.
+    pub fn refused(&mut self, shared: &Shared, ask: Ask, refusal: Refusal, now: Micros) {
         if let Some(lease) = self.of(ask) {
             (lease.asked, lease.not_before) = (false, now + PAUSE);
+            shared.places.change_leased(ask.generator, ask.key, |place| place.set_refusal(refusal));
+            shared.horizon.wake_waiting();
         }
     }
 
     /// The connection is gone: open questions are asked again. Blocks whose answers were lost are a gap.
-    pub fn lost(&mut self) {
-        self.0.values_mut().for_each(|lease| lease.asked = false);
+    pub fn lost(&mut self, shared: &Shared) {
+        for (number, lease) in &mut self.0 {
+            lease.asked = false;
+            shared.places.change_leased(*number, lease.key, |place| place.set_refusal(Refusal::None));
+        }
     }
 }

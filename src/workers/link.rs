@@ -17,7 +17,7 @@ use crate::{
         slot::Slot,
         tickets::{Run, Ticket, Tickets},
     },
-    shared::Shared,
+    shared::{Shared, place::Refusal},
 };
 use std::{
     collections::VecDeque,
@@ -289,7 +289,15 @@ impl Link {
                 let slots = self.shared.backends.slots();
                 self.tickets.failed(request, |ticket| deliver(slots, ticket, none));
             }
-            Question::Block(ask) => self.blocks.refused(ask, now),
+            Question::Block(ask) => {
+                let refusal = match code {
+                    "2200H" => Refusal::Exhausted,
+                    // Locked there: callers wait.
+                    "55P03" => Refusal::None,
+                    _ => Refusal::Other,
+                };
+                self.blocks.refused(self.shared, ask, refusal, now);
+            }
             Question::Prepare => return Err(message),
             Question::Grant => self.held.refused(now),
         }
@@ -312,7 +320,7 @@ impl Link {
         self.asked.clear();
         self.held.lost();
         self.tickets.lost();
-        self.blocks.lost();
+        self.blocks.lost(self.shared);
         self.shared.member.connected.store(false, Relaxed);
     }
 

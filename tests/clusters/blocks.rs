@@ -3,6 +3,7 @@
 use crate::IDENTITY;
 use crate::grants;
 use crate::harness::checker::{Rules, check};
+use crate::harness::clock::{SECOND, monotonic};
 use crate::harness::cluster::{Cluster, Mode, assert_refused, one};
 use crate::harness::history::History;
 use crate::harness::load::Load;
@@ -113,6 +114,33 @@ fn a_lock_on_one_generator_at_the_authority_delays_the_others_by_a_fraction_of_a
     assert_eq!(one::<i64>(&mut owner, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'idgen'"), 1);
     owner.batch_execute("ROLLBACK").unwrap();
     wait_until("there are values again", || client.query_one(NEXT, &[]).is_ok());
+}
+
+#[test]
+fn a_block_that_the_authority_refuses_is_refused_here_at_once_with_the_reason() {
+    let authority = grants::authority("");
+    let member = grants::member(&authority, "idgen.min_block_size = 5\nidgen.wait_timeout = '10s'");
+    make(&[&authority, &member]);
+    authority.connect("postgres").batch_execute("ALTER SEQUENCE b MAXVALUE 10").unwrap();
+    let mut client = member.connect("postgres");
+    client.batch_execute("SELECT idgen_create_generator('missing', 'counter', ordering => 'block')").unwrap();
+    assert_eq!(one::<i64>(&mut client, "SELECT max(idgen_next('b')) FROM generate_series(1, 10)"), 10);
+    let since = monotonic();
+    assert_refused(&mut client, NEXT, SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED, "MAXVALUE");
+    let missing = "SELECT idgen_next('missing')";
+    assert_refused(
+        &mut client,
+        missing,
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "Make the generator on the authority",
+    );
+    assert!(monotonic() - since < 5 * SECOND);
+    authority
+        .connect("postgres")
+        .batch_execute("SELECT idgen_create_generator('missing', 'counter', ordering => 'block')")
+        .unwrap();
+    wait_until("it is served", || client.query_one(missing, &[]).is_ok());
+    assert_refused(&mut client, NEXT, SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED, "MAXVALUE");
 }
 
 #[test]
