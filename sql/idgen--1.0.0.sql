@@ -195,9 +195,10 @@ BEGIN
         EXECUTE format('CREATE SEQUENCE %s MAXVALUE %s NO CYCLE', sequence,
             (2::numeric ^ substring(definition FROM 'counter:(\d+)')::int)::numeric(20) - 1);
     ELSE
-        -- The sequence only lends its name: nextval() on it gives no value that could be taken for an id.
-        EXECUTE format('CREATE SEQUENCE %s MINVALUE -2 MAXVALUE -1', sequence);
-        PERFORM setval(sequence::regclass, -1);
+        -- The sequence only lends its name. Whatever setval() or replication sets it to, nextval() finds no value above that; and
+        -- after RESTART, or in a dump without data, only the largest of all, which is no id yet.
+        EXECUTE format('CREATE SEQUENCE %s INCREMENT %s START %2$s', sequence, 9223372036854775807);
+        PERFORM setval(sequence::regclass, 1);
     END IF;
     EXECUTE format('SECURITY LABEL FOR idgen ON SEQUENCE %s IS %L', sequence, definition);
     RETURN sequence::regclass;

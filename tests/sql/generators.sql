@@ -94,7 +94,13 @@ SELECT * FROM idgen_decode(1, 'plain');
 SELECT * FROM idgen_definition('plain');
 SELECT idgen_next(NULL::regclass) IS NULL AS null;
 
--- Nor does nextval() on the sequence of a clock generator give anything that could be an id.
+-- Nor does nextval() on the sequence of a clock generator give anything that could be an id, whatever it is set to.
+SELECT nextval('snowflake');
+SELECT idgen_next('snowflake') AS before \gset
+SELECT setval('snowflake', 1000), idgen_next('snowflake') > :before AS above;
+SELECT nextval('snowflake');
+ALTER SEQUENCE snowflake RESTART;
+SELECT nextval('snowflake') = 9223372036854775807 AS last_of_all, idgen_next('snowflake') > :before AS above;
 SELECT nextval('snowflake');
 -- Ids that the layout cannot hold, and a counter's time.
 SELECT idgen_timestamp(-1, 'snowflake');
