@@ -309,6 +309,12 @@ AS 'MODULE_PATHNAME', 'idgen_count_wrapper';
 COMMENT ON FUNCTION idgen_count(regclass) IS
 'how many values of the counter were taken from its sequence, in whole blocks; null if it is no counter, or locked, or for who may neither use it nor monitor the server';
 
+CREATE FUNCTION idgen_repeats_until(generator regclass) RETURNS bigint
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'idgen_repeats_until_wrapper';
+COMMENT ON FUNCTION idgen_repeats_until(regclass) IS
+'for idgen_doctor(): up to which value a counter that was set back repeats what this server gave since its start; null if it does not, or as idgen_count()';
+
 CREATE FUNCTION idgen_generators(
     OUT generator regclass,
     OUT definition text, -- the fields from the highest bits down, epoch and tick in microseconds
@@ -1355,6 +1361,13 @@ BEGIN
             format('ALTER SEQUENCE %s MAXVALUE ..., or adopt its columns with another generator.', g.generator)
         FROM @extschema@.idgen_generators() g, pg_sequence s
         WHERE g.epoch IS NULL AND s.seqrelid = g.generator AND @extschema@.idgen_count(g.generator) >= s.seqmax
+        ORDER BY 3;
+    RETURN QUERY
+        SELECT 'warning', 'counter set back', g.generator::text,
+            format('It repeats values up to %s, which this server gave before. If any of their rows are left: ALTER SEQUENCE %s RESTART WITH %s.',
+                u.value, g.generator, u.value + 1)
+        FROM @extschema@.idgen_generators() g, @extschema@.idgen_repeats_until(g.generator) u(value)
+        WHERE g.epoch IS NULL AND u.value IS NOT NULL
         ORDER BY 3;
     RETURN QUERY
         SELECT 'error', 'label lost', i.generator::text,

@@ -116,10 +116,11 @@ pub fn advance(
     }
 }
 
-/// How many values of `sequence` were used, if `is_wanted` says that it is of the wanted kind; those below its start count too.
+/// How many values of `sequence` were used, if `is_wanted`, which is given its file, said before that it is of the wanted kind;
+/// those below its start count too.
 /// None: it is gone, of another kind, or locked if the caller `waits` for nobody; or the caller may neither use it nor monitor
 /// the server.
-pub fn count(sequence: pg_sys::Oid, waits: bool, is_wanted: impl FnOnce() -> bool) -> Option<i64> {
+pub fn count(sequence: pg_sys::Oid, waits: bool, is_wanted: impl FnOnce(u32) -> bool) -> Option<i64> {
     /// Of pg_authid.dat, the same in every version.
     const PG_MONITOR: pg_sys::Oid = pg_sys::Oid::from_u32(3373);
     // SAFETY: a relation that is opened, if it is there still, and closed; its one tuple is read under the buffer's lock.
@@ -139,7 +140,8 @@ pub fn count(sequence: pg_sys::Oid, waits: bool, is_wanted: impl FnOnce() -> boo
         let mode = pg_sys::AclMode::from(pg_sys::ACL_USAGE | pg_sys::ACL_SELECT | pg_sys::ACL_UPDATE);
         let allowed = pg_sys::pg_class_aclcheck(sequence, user, mode) == pg_sys::AclResult::ACLCHECK_OK
             || pg_sys::has_privs_of_role(user, PG_MONITOR);
-        let is_wanted = (*(*relation).rd_rel).relkind as u8 == pg_sys::RELKIND_SEQUENCE && is_wanted();
+        let row = &*(*relation).rd_rel;
+        let is_wanted = row.relkind as u8 == pg_sys::RELKIND_SEQUENCE && is_wanted(row.relfilenode.to_u32());
         let count = (allowed && is_wanted).then(|| {
             let buffer = pg_sys::ReadBuffer(relation, 0);
             pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as _);

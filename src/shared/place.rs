@@ -56,6 +56,8 @@ pub struct Place {
     /// rolled back returns to that file. Written under the lock.
     pub old_file: AtomicU32,
     pub old_last: AtomicU64,
+    /// Of a counter that was set back: how far it went before. Written under the lock.
+    went_before: AtomicU64,
     /// Of a counter: the block after the one in use, see [`Next`]. Written under the lock; `limit` 0: none.
     next: [AtomicU64; 4],
     /// Of a counter with leased blocks: see [`Refusal`]. Written by the member worker.
@@ -74,6 +76,7 @@ impl Default for Place {
             file: AtomicU32::new(0),
             old_file: AtomicU32::new(0),
             old_last: AtomicU64::new(0),
+            went_before: AtomicU64::new(0),
             next: Default::default(),
             refusal: AtomicU8::new(0),
         }
@@ -98,6 +101,7 @@ impl Place {
     pub fn define(&self, definition: &Definition, name: &[CString; 2]) {
         self.file.store(0, Relaxed);
         self.old_file.store(0, Relaxed);
+        self.went_before.store(0, Relaxed);
         self.set_next(None);
         self.set_refusal(Refusal::None);
         self.set_name(name);
@@ -118,6 +122,19 @@ impl Place {
             0
         } else {
             self.words.last()
+        }
+    }
+
+    /// Of a counter whose sequence has `file`: how far it ever went on this server.
+    pub fn ever_went_to(&self, file: u32) -> u64 {
+        self.went_to(file).max(self.went_before.load(Relaxed))
+    }
+
+    /// Notes, before a block that begins at `first` is taken from `file`, how far it went if this block sets it back.
+    pub fn note_set_back(&self, file: u32, first: u64) {
+        let went_to = self.went_to(file);
+        if first <= went_to {
+            self.went_before.fetch_max(went_to, Relaxed);
         }
     }
 

@@ -238,6 +238,15 @@ impl Places {
         })
     }
 
+    /// How far the counter on `sequence`, which has `file`, ever went here by blocks of its own sequence; 0: no block was taken.
+    pub fn counter_went_to(&self, database: pg_sys::Oid, sequence: pg_sys::Oid, file: u32) -> u64 {
+        let key = key(database, sequence);
+        self.lock.shared(|| {
+            let place = self.ever_used().iter().find(|place| place.key.load(Relaxed) == key);
+            place.filter(|place| !place.is_leased()).map_or(0, |place| place.ever_went_to(file))
+        })
+    }
+
     /// Frees the places of these sequences of `database`, or of the whole database, for good. The transaction that dropped
     /// them has committed, or the one that made them has not; it still holds its locks, so nobody takes ids from them.
     pub fn free(&self, database: pg_sys::Oid, sequences: Option<&[pg_sys::Oid]>) {
@@ -347,6 +356,7 @@ impl Places {
                 return false;
             }
             let before = place.file.load(Relaxed);
+            place.note_set_back(file, block.first);
             if before != file {
                 place.old_file.store(before, Relaxed);
                 place.old_last.store(place.words.last(), Relaxed);

@@ -10,6 +10,7 @@ use crate::{
         layout::{Layout, SERVER},
     },
     postgres::sequence,
+    shared,
 };
 use pgrx::{pg_sys, prelude::*};
 
@@ -222,9 +223,26 @@ fn describe(definition: Definition) -> TableIterator<'static, Parts> {
 #[pg_extern]
 fn idgen_count(generator: pg_sys::Oid) -> Option<i64> {
     // Who only looks does not wait for one that drops it.
-    sequence::count(generator, false, || {
-        label::definition(generator).is_ok_and(|definition| definition.layout.is_counter())
-    })
+    sequence::count(generator, false, |_| is_counter(generator))
+}
+
+/// Up to which value a counter repeats what this server has given; null if it was not set back.
+#[pg_extern]
+fn idgen_repeats_until(generator: pg_sys::Oid) -> Option<i64> {
+    let shared = shared::attached()?;
+    // SAFETY: written when the backend connects to its database.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    // What was given is looked at first: the sequence only goes on meanwhile.
+    let mut went_to = 0;
+    let count = sequence::count(generator, false, |file| {
+        went_to = shared.places.counter_went_to(database, generator, file) as i64;
+        is_counter(generator)
+    })?;
+    (count < went_to).then_some(went_to)
+}
+
+fn is_counter(generator: pg_sys::Oid) -> bool {
+    label::definition(generator).is_ok_and(|definition| definition.layout.is_counter())
 }
 
 fn stream(mut ids: generator::Ids) -> SetOfIterator<'static, i64> {

@@ -48,6 +48,10 @@ fn values_are_unique_over_all_servers_and_increase_on_each_and_few_are_skipped()
     let highest: i64 = authority.one("SELECT last_value FROM b");
     println!("{highest} values leased");
     assert!(members[0].one::<i64>(NEXT) <= highest + 1_000_000);
+    // Their own sequences say nothing of leased values.
+    for server in [&authority, &members[0], &members[1]] {
+        assert_eq!(server.one::<Option<i64>>("SELECT idgen_repeats_until('b')"), None);
+    }
 }
 
 #[test]

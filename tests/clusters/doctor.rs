@@ -336,6 +336,49 @@ fn nodes_of_citus_with_one_machine_id_or_without_a_label_are_named() {
 }
 
 #[test]
+fn a_counter_that_was_set_back_is_named_until_it_is_past_what_it_gave() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "SELECT idgen_create_generator('c', 'counter', flush_every => 10), idgen_create_generator('untouched', 'counter');
+             SELECT setval('untouched', 7);
+             SELECT count(idgen_next('c')) FROM generate_series(1, 995);
+             SELECT setval('c', 2000)",
+        )
+        .unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+    let start = "warning: counter set back: public.c";
+    // Before it repeats a value, and while it does.
+    client.batch_execute("SELECT setval('c', 5)").unwrap();
+    finds(
+        &cluster,
+        start,
+        "up to 995, which this server gave before. If any of their rows are left: ALTER SEQUENCE public.c RESTART WITH 996.",
+    );
+    client.batch_execute("SELECT count(idgen_next('c')) FROM generate_series(1, 50)").unwrap();
+    assert!(one::<i64>(&mut client, "SELECT idgen_sequence(idgen_next('c'), 'c')") < 100);
+    // The block in use was used up first, and perhaps the one after it.
+    let last: i64 = one(&mut client, "SELECT idgen_repeats_until('c')");
+    assert!(last == 1000 || last == 1010, "{last}");
+    finds(&cluster, start, &format!("RESTART WITH {}.", last + 1));
+    client.batch_execute(&format!("ALTER SEQUENCE c RESTART WITH {}", last + 1)).unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+    assert_eq!(one::<i64>(&mut client, "SELECT idgen_sequence(idgen_next('c'), 'c')"), last + 1);
+    client.batch_execute("BEGIN; ALTER SEQUENCE c RESTART; SELECT idgen_next('c'); ROLLBACK").unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+    client.batch_execute("ALTER SEQUENCE c RESTART; SELECT idgen_next('c')").unwrap();
+    finds(&cluster, start, &format!("up to {}", last + 1));
+    client.batch_execute("SELECT count(idgen_next('c')) FROM generate_series(1, 1100)").unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+    // One that is made anew under the same name has given nothing.
+    client
+        .batch_execute("DROP SEQUENCE c; SELECT idgen_create_generator('c', 'counter'); SELECT idgen_next('c')")
+        .unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+}
+
+#[test]
 fn what_is_locked_does_not_keep_it_waiting_and_takes_nothing_else_away() {
     let cluster = Cluster::with_idgen("");
     let mut client = cluster.connect("postgres");
