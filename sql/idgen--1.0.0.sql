@@ -1369,6 +1369,53 @@ BEGIN
         FROM @extschema@.idgen_generators() g, @extschema@.idgen_repeats_until(g.generator) u(value)
         WHERE g.epoch IS NULL AND u.value IS NOT NULL
         ORDER BY 3;
+    -- Replication sets the sequences of subscribers; to those of clock generators it does nothing.
+    -- Before PostgreSQL 19 no publication has sequences.
+    RETURN QUERY
+        SELECT 'notice', 'counter in a publication', g.generator::text,
+            format('A subscriber of %s sets its own when it subscribes, and by REFRESH SEQUENCES, below what it gave too: only before it gives ids of it.',
+                string_agg(quote_ident(p.pubname), ', ' ORDER BY p.pubname))
+        FROM @extschema@.idgen_generators() g, pg_publication p
+        WHERE g.epoch IS NULL AND to_jsonb(p) ->> 'puballsequences' = 'true'
+        GROUP BY g.generator ORDER BY 3;
+    RETURN QUERY
+        SELECT 'notice', 'counter in a subscription', g.generator::text,
+            format('ALTER SUBSCRIPTION %I REFRESH SEQUENCES sets it, below what this server gave too: only before ids of it are given here.', b.subname)
+        FROM @extschema@.idgen_generators() g, pg_subscription_rel r, pg_subscription b
+        WHERE g.epoch IS NULL AND r.srrelid = g.generator AND b.oid = r.srsubid
+        ORDER BY 3;
+    -- pglogical's tables, if they are tables of the extension and no others of these names. Its functions are not called.
+    SELECT count(*) = 5 AS are_there, bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')) AS are_open INTO found
+    FROM pg_extension x JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
+        JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind = 'r'
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_roles r ON r.oid = c.relowner AND (r.rolsuper OR r.rolname = current_user)
+    WHERE x.extname = 'pglogical' AND n.nspname = 'pglogical'
+        AND c.relname IN ('replication_set', 'replication_set_seq', 'local_node', 'subscription', 'queue');
+    IF found.are_there AND EXISTS (SELECT FROM @extschema@.idgen_generators() g WHERE g.epoch IS NULL) THEN
+        IF found.are_open THEN
+            RETURN QUERY EXECUTE $pglogical$
+                SELECT 'warning', 'counter in a replication set', g.generator::text,
+                    format('pglogical sets it on subscribers, below what they gave too. If they give ids of it: SELECT pglogical.replication_set_remove_sequence(%L, %L).',
+                        s.set_name, g.generator)
+                FROM @extschema@.idgen_generators() g, ONLY pglogical.replication_set_seq q, ONLY pglogical.replication_set s
+                WHERE g.epoch IS NULL AND q.set_seqoid = g.generator AND s.set_id = q.set_id
+                ORDER BY 3, 4 $pglogical$;
+            RETURN QUERY EXECUTE $pglogical$
+                SELECT 'warning', 'counter set by pglogical', g.generator::text,
+                    format('%s times in a day, below what this server gave too. If it gives ids of it, on the provider: SELECT pglogical.replication_set_remove_sequence(..., %L).',
+                        count(*), g.generator)
+                FROM @extschema@.idgen_generators() g JOIN pg_class c ON c.oid = g.generator JOIN pg_namespace n ON n.oid = c.relnamespace,
+                    ONLY pglogical.queue q
+                WHERE g.epoch IS NULL AND q.message_type = 'S' AND q.queued_at > now() - interval '1 day'
+                    AND (q.message ->> 'schema_name', q.message ->> 'sequence_name') = (n.nspname, c.relname)
+                    AND EXISTS (SELECT FROM ONLY pglogical.subscription s, ONLY pglogical.local_node l WHERE s.sub_target = l.node_id)
+                GROUP BY g.generator ORDER BY 3 $pglogical$;
+        ELSE
+            RETURN QUERY VALUES ('notice', 'not looked at', 'replication sets of pglogical',
+                'Whether they have counters: call this as a superuser.');
+        END IF;
+    END IF;
     RETURN QUERY
         SELECT 'error', 'label lost', i.generator::text,
             format('It is no generator any more, so that %s.%I gets no ids. SECURITY LABEL FOR idgen ON SEQUENCE %s IS ''...'', with the definition that it had.',

@@ -378,6 +378,105 @@ fn a_counter_that_was_set_back_is_named_until_it_is_past_what_it_gave() {
     assert_eq!(findings(&cluster), [""; 0]);
 }
 
+/// The tables of pglogical 2.4 that matter, in an extension of its name.
+#[test]
+fn counters_that_pglogical_replicates_are_named() {
+    let cluster = Cluster::with_idgen("allow_system_table_mods = on");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "SELECT idgen_create_generator('page_id', 'js_safe');
+             CREATE ROLE watcher LOGIN; GRANT pg_monitor TO watcher; CREATE ROLE owner LOGIN;
+             CREATE SCHEMA pglogical;
+             CREATE TABLE pglogical.replication_set (set_id oid PRIMARY KEY, set_nodeid oid NOT NULL, set_name name NOT NULL);
+             CREATE TABLE pglogical.replication_set_seq (set_id oid, set_seqoid regclass, PRIMARY KEY (set_id, set_seqoid));
+             CREATE TABLE pglogical.local_node (node_id oid PRIMARY KEY, node_local_interface oid NOT NULL);
+             CREATE TABLE pglogical.subscription (sub_id oid PRIMARY KEY, sub_name name NOT NULL, sub_target oid NOT NULL);
+             CREATE TABLE pglogical.queue (queued_at timestamptz NOT NULL, role name NOT NULL, replication_sets text[],
+                 message_type \"char\" NOT NULL, message json NOT NULL);
+             INSERT INTO pglogical.replication_set VALUES (1, 7, 'default');
+             INSERT INTO pglogical.replication_set_seq VALUES (1, 'page_id');
+             INSERT INTO pglogical.local_node VALUES (7, 1)",
+        )
+        .unwrap();
+    // Who has but tables of these names.
+    client
+        .batch_execute("SELECT idgen_create_generator('c', 'counter'), idgen_create_generator('d', 'counter')")
+        .unwrap();
+    client.batch_execute("INSERT INTO pglogical.replication_set_seq VALUES (1, 'c')").unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+    client
+        .batch_execute(
+            "INSERT INTO pg_extension VALUES (99999, 'pglogical', 10, 'pglogical'::regnamespace, false, '2.4.2');
+             INSERT INTO pg_depend SELECT 'pg_class'::regclass, oid, 0, 'pg_extension'::regclass, 99999, 0, 'e'
+             FROM pg_class WHERE relnamespace = 'pglogical'::regnamespace AND relkind = 'r'",
+        )
+        .unwrap();
+    finds(
+        &cluster,
+        "warning: counter in a replication set: public.c",
+        "SELECT pglogical.replication_set_remove_sequence('default', 'public.c').",
+    );
+    assert_eq!(findings(&cluster).len(), 1);
+    let mut watcher = cluster.connection("postgres").user("watcher").connect(NoTls).unwrap();
+    let finding = "SELECT string_agg(finding || ': ' || object, ', ') FROM idgen_doctor()";
+    assert_eq!(one::<String>(&mut watcher, finding), "not looked at: replication sets of pglogical");
+
+    // What a subscription set: of today, of a sequence, and not what this server has sent itself.
+    client
+        .batch_execute(
+            r#"DELETE FROM pglogical.replication_set_seq;
+               INSERT INTO pglogical.queue SELECT now() - age, 'postgres', '{default}', type, message::json FROM (VALUES
+                   (interval '1 hour', 'S', '{"schema_name": "public", "sequence_name": "c", "last_value": "1001"}'),
+                   (interval '2 hours', 'S', '{"schema_name": "public", "sequence_name": "c", "last_value": "5"}'),
+                   (interval '2 days', 'S', '{"schema_name": "public", "sequence_name": "d", "last_value": "5"}'),
+                   (interval '1 hour', 'T', '{"schema_name": "public", "sequence_name": "d"}'),
+                   (interval '1 hour', 'Q', '"DROP TABLE t"'),
+                   (interval '1 hour', 'S', '{"schema_name": "public", "sequence_name": "page_id", "last_value": "999"}')) AS q(age, type, message)"#,
+        )
+        .unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+    client.batch_execute("INSERT INTO pglogical.subscription VALUES (1, 's', 7)").unwrap();
+    finds(&cluster, "warning: counter set by pglogical: public.c", "2 times in a day");
+    assert_eq!(findings(&cluster).len(), 1, "{:#?}", findings(&cluster));
+
+    // A table that somebody else owns may run his code when it is read.
+    client.batch_execute("ALTER TABLE pglogical.queue OWNER TO owner").unwrap();
+    assert_eq!(findings(&cluster), [""; 0]);
+}
+
+/// From PostgreSQL 19 on.
+#[test]
+fn counters_that_logical_replication_has_are_named() {
+    let cluster = Cluster::with_idgen("wal_level = logical");
+    let mut client = cluster.connect("postgres");
+    let create = "SELECT idgen_create_generator('c', 'counter'), idgen_create_generator('page_id', 'js_safe')";
+    client.batch_execute(create).unwrap();
+    if one::<i32>(&mut client, "SELECT current_setting('server_version_num')::int") < 190_000 {
+        return;
+    }
+    let subscriber = Cluster::with_idgen("idgen.machine_id = 2");
+    let mut other = subscriber.connect("postgres");
+    other.batch_execute(create).unwrap();
+    other
+        .batch_execute("SELECT count(idgen_next('c')) FROM generate_series(1, 5000); SELECT idgen_next('page_id')")
+        .unwrap();
+    client
+        .batch_execute("CREATE PUBLICATION numbers FOR ALL SEQUENCES; SELECT idgen_next('c'), idgen_next('page_id')")
+        .unwrap();
+    finds(&cluster, "notice: counter in a publication: public.c", "A subscriber of numbers");
+    assert_eq!(findings(&cluster).len(), 1);
+    other
+        .batch_execute(&format!("CREATE SUBSCRIPTION s CONNECTION '{}' PUBLICATION numbers", cluster.conninfo()))
+        .unwrap();
+    finds(&subscriber, "notice: counter in a subscription: public.c", "ALTER SUBSCRIPTION s REFRESH SEQUENCES");
+    finds(&subscriber, "warning: counter set back: public.c", "up to 5000");
+    assert_eq!(findings(&subscriber).len(), 2);
+    let last = one::<i64>(&mut other, "SELECT idgen_next('page_id')");
+    other.batch_execute("ALTER SUBSCRIPTION s REFRESH SEQUENCES").unwrap();
+    assert!(one::<i64>(&mut other, "SELECT idgen_next('page_id')") > last);
+}
+
 #[test]
 fn what_is_locked_does_not_keep_it_waiting_and_takes_nothing_else_away() {
     let cluster = Cluster::with_idgen("");
