@@ -1127,13 +1127,14 @@ AS 'MODULE_PATHNAME', 'idgen_peers_wrapper';
 COMMENT ON FUNCTION idgen_peers() IS
 'how this server stands with its peers, and with servers that they have heard of';
 
-CREATE FUNCTION idgen_ask_server(connection text,
-    OUT settings text, OUT in_recovery text, OUT "at" text, OUT server text, OUT unlabelled text, OUT error text) RETURNS SETOF record
+CREATE FUNCTION idgen_ask_server(connection text, generators text,
+    OUT settings text, OUT in_recovery text, OUT "at" text, OUT server text, OUT unlabelled text, OUT missing text, OUT error text)
+    RETURNS SETOF record
 LANGUAGE c VOLATILE STRICT ROWS 1
 AS 'MODULE_PATHNAME', 'idgen_ask_server_wrapper';
-COMMENT ON FUNCTION idgen_ask_server(text) IS
+COMMENT ON FUNCTION idgen_ask_server(text, text) IS
 'for idgen_doctor(): what the server says of itself that a connection string leads to';
-REVOKE ALL ON FUNCTION idgen_ask_server(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION idgen_ask_server(text, text) FROM PUBLIC;
 
 CREATE FUNCTION idgen_key_beyond(relation oid, column_name name, sequence oid) RETURNS bigint
 LANGUAGE c VOLATILE STRICT PARALLEL SAFE
@@ -1161,6 +1162,7 @@ DECLARE
     servers text[];
     nodes text[];
     connections text[];
+    generators text := (SELECT coalesce(jsonb_object_agg(g.generator, g.definition), '{}') FROM @extschema@.idgen_generators() g);
     answer record;
     before timestamptz;
     -- For each machine id the server that has it: its own name for itself, and its name here.
@@ -1517,8 +1519,8 @@ BEGIN
         || connections;
     FOR i IN 1 .. cardinality(servers) LOOP
         before := clock_timestamp();
-        SELECT a.settings::jsonb AS settings, a.in_recovery::boolean AS in_recovery, a."at"::timestamptz AS at, a.server, a.unlabelled, a.error INTO answer
-        FROM @extschema@.idgen_ask_server(connections[i]) a;
+        SELECT a.settings::jsonb AS settings, a.in_recovery::boolean AS in_recovery, a."at"::timestamptz AS at, a.server, a.unlabelled, a.missing, a.error INTO answer
+        FROM @extschema@.idgen_ask_server(connections[i], CASE WHEN servers[i] = ANY (nodes) THEN generators ELSE '{}' END) a;
         IF answer.error IS NOT NULL THEN
             RETURN QUERY VALUES ('notice', 'not looked at', servers[i], 'It gave no answer: ' || answer.error);
             CONTINUE;
@@ -1526,8 +1528,13 @@ BEGIN
         CONTINUE WHEN answer.server = itself;
         IF servers[i] = ANY (nodes) AND answer.unlabelled IS NOT NULL THEN
             RETURN QUERY VALUES ('error', 'label lost', servers[i],
-                format('Security labels do not reach it, and these are no generators: %s. On that node: SECURITY LABEL FOR idgen ON SEQUENCE ... IS the definition that idgen_generators() shows here.',
+                format('Security labels do not reach it, and these are no generators there: %s. docs/engines.md has the statement that makes them there.',
                     answer.unlabelled));
+        END IF;
+        IF answer.missing IS NOT NULL THEN
+            RETURN QUERY VALUES ('warning', 'generator not on a node', servers[i],
+                format('What runs there and names them fails, or takes ids of another layout: %s. docs/engines.md has the statement that makes them there.',
+                    answer.missing));
         END IF;
         IF answer.at NOT BETWEEN before - interval '1 s' AND clock_timestamp() + interval '1 s' THEN
             RETURN QUERY VALUES ('warning', 'clock not synchronised', servers[i],

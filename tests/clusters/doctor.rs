@@ -332,7 +332,38 @@ fn nodes_of_citus_with_one_machine_id_or_without_a_label_are_named() {
         .unwrap();
     assert_eq!(findings(&cluster).len(), 1);
     a.connect("postgres").batch_execute("SET allow_system_table_mods = on; DELETE FROM pg_seclabel").unwrap();
-    finds(&cluster, "error: label lost: Citus node ", "these are no generators: g.");
+    finds(&cluster, "error: label lost: Citus node ", "these are no generators there: g.");
+
+    // Those that no default there names: as they are here, absent, without their label, with another one.
+    client
+        .batch_execute(
+            "SELECT idgen_create_generator(name, preset) FROM
+                 (VALUES ('g', 'snowflake'), ('same', 'js_safe'), ('absent', 'js_safe'), ('bare', 'js_safe'), ('other', 'js_safe')) AS g(name, preset)",
+        )
+        .unwrap();
+    for node in [&a, &b] {
+        node.connect("postgres")
+            .batch_execute(
+                "SELECT idgen_create_generator('same', 'js_safe'), idgen_create_generator('other', 'twitter');
+                 CREATE SEQUENCE bare",
+            )
+            .unwrap();
+    }
+    b.connect("postgres").batch_execute("SELECT idgen_create_generator('g', 'snowflake')").unwrap();
+    let missing = |cluster| {
+        let lines = findings(cluster)
+            .into_iter()
+            .filter(|line| line.starts_with("warning: generator not on a node: Citus node "));
+        lines.collect::<Vec<_>>()
+    };
+    let lines = missing(&cluster);
+    assert_eq!(lines.len(), 2, "{:#?}", findings(&cluster));
+    assert!(
+        lines.iter().all(|line| line.contains(": public.absent, public.bare, public.other. docs/engines.md")),
+        "{lines:#?}"
+    );
+    client.batch_execute("DROP SEQUENCE absent, bare, other").unwrap();
+    assert_eq!(missing(&cluster), [""; 0]);
 }
 
 #[test]
