@@ -49,6 +49,10 @@ NOT_RUN = {
         "needs Citus",
     ("docs/engines.md", "SELECT w.* FROM idgen_generators() g JOIN pg_sequence s ON s.seqrelid = g.generator,"):
         "needs Citus",
+    ("docs/engines.md", "CREATE FUNCTION add_user(name text) RETURNS bigint LANGUAGE plproxy AS $$ CLUSTER 'shards'; RUN ON hashtext(name); $$;"):
+        "needs PL/Proxy",
+    ("docs/engines.md", "CREATE FUNCTION add_users(ids bigint[], names text[]) RETURNS SETOF void LANGUAGE plproxy AS $$ CLUSTER 'shards'; SPLIT ids, names; RUN ON hashint8(ids); $$;"):
+        "needs PL/Proxy",
     ("docs/engines.md", "SELECT create_hypertable('readings', by_range('id', 86400000::bigint << 22));      -- chunks of a day, from midnight UTC"):
         "needs TimescaleDB",
     ("docs/engines.md", "CREATE TABLE clicks (id bigint PRIMARY KEY DEFAULT idgen_next(), what text) PARTITION BY RANGE (id);"):
