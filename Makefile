@@ -56,6 +56,10 @@ define stage
 @echo "== $(1)"; start=$$(date +%s); $(2) && echo "== $(1): $$(($$(date +%s) - start)) s"
 endef
 
+# $(call with,VERSION) COMMAND: runs COMMAND with what tests/setup.sh has given this machine for VERSION.
+with = . $(IDGEN_HOME)/$(1)/env && PG_BINDIR=$(IDGEN_HOME)/$(1)/bin
+FIRST = $(firstword $(PG_VERSIONS))
+
 # $(in_private_tree) COMMAND: runs COMMAND with idgen installed in a PostgreSQL of its own.
 define in_private_tree
 @tree=$$(tests/setup.sh $(PG_VERSION)) && echo "$$tree" && bin=$${tree#*: } && . "$${bin%/bin}/env" && \
@@ -112,20 +116,20 @@ bench:
 test:
 	$(call stage,setup,tests/setup.sh $(PG_VERSIONS))
 	$(call stage,format,cargo fmt --check)
-	$(call stage,lint and pure tests,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-pure)
-	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-one)$(newline))
+	$(call stage,lint and pure tests,$(call with,$(FIRST)) $(MAKE) test-pure)
+	$(foreach v,$(PG_VERSIONS),$(call stage,PostgreSQL $(v),$(call with,$(v)) $(MAKE) test-one)$(newline))
 	$(call stage,PostgreSQL 17 in Debian 13,$(MAKE) test-debian13 TESTED="$(DEBIAN13)")
-	$(call stage,scripts,tests/security/pgspot.sh)
-	$(call stage,documents,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-documents)
-	$(call stage,PGXN,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-pgxn)
-	$(foreach v,$(filter-out 15 16 17,$(PG_VERSIONS)),$(call stage,image,. $(IDGEN_HOME)/$(v)/env && PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-image)$(newline))
-	$(call stage,assertions,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && $(MAKE) test-asserts)
-	$(call stage,instructions,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin tests/budget/run.sh)
-	$(call stage,storms,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-storms)
-	$(call stage,members,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-members)
-	$(call stage,services,. $(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/env && PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-services)
-	$(call stage,clients,PG_BINDIR=$(IDGEN_HOME)/$(firstword $(PG_VERSIONS))/bin $(MAKE) test-clients)
-	$(foreach v,$(sort $(firstword $(PG_VERSIONS)) $(lastword $(PG_VERSIONS))),$(call stage,object mappers on $(v),PG_BINDIR=$(IDGEN_HOME)/$(v)/bin $(MAKE) test-orms)$(newline))
+	$(call stage,scripts,$(call with,$(FIRST)) tests/security/pgspot.sh)
+	$(call stage,documents,$(call with,$(FIRST)) $(MAKE) test-documents)
+	$(call stage,PGXN,$(call with,$(FIRST)) $(MAKE) test-pgxn)
+	$(foreach v,$(filter-out 15 16 17,$(PG_VERSIONS)),$(call stage,image,$(call with,$(v)) $(MAKE) test-image)$(newline))
+	$(call stage,assertions,$(call with,$(FIRST)) $(MAKE) test-asserts)
+	$(call stage,instructions,$(call with,$(FIRST)) tests/budget/run.sh)
+	$(call stage,storms,$(call with,$(FIRST)) $(MAKE) test-storms)
+	$(call stage,members,$(call with,$(FIRST)) $(MAKE) test-members)
+	$(call stage,services,$(call with,$(FIRST)) $(MAKE) test-services)
+	$(call stage,clients,$(call with,$(FIRST)) $(MAKE) test-clients)
+	$(foreach v,$(sort $(FIRST) $(lastword $(PG_VERSIONS))),$(call stage,object mappers on $(v),$(call with,$(v)) $(MAKE) test-orms)$(newline))
 
 # pgrx takes minutes. It is built once for each version of PostgreSQL only if the profile and the packages that decide on its
 # dependencies' features are always the same. So the library is built together with the tests, and in their profile.
