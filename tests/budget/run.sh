@@ -13,14 +13,14 @@ cd "$(dirname "$0")"
 calls=10000
 
 if [ "${1:-}" != --on-the-server ]; then
-    if ! command -v valgrind >/dev/null; then
-        echo "SKIPPED: no valgrind here, so that instructions are not counted (as root: apt-get install valgrind)"
+    if [[ $("$PG_BINDIR/postgres" --version) != *" 15."* ]]; then
+        echo "SKIPPED: the budget is for PostgreSQL 15"
         exit
     elif [ "$(uname -m)" != x86_64 ]; then
         echo "SKIPPED: the budget is for x86_64, and this is $(uname -m)"
         exit
-    elif [[ $("$PG_BINDIR/postgres" --version) != *" 15."* ]]; then
-        echo "SKIPPED: the budget is for PostgreSQL 15"
+    elif ! command -v valgrind >/dev/null; then
+        echo "SKIPPED: no valgrind here, so that instructions are not counted (as root: apt-get install valgrind)"
         exit
     fi
     UNDER='valgrind --tool=callgrind --callgrind-out-file=calls.%p --compress-strings=no --compress-pos=no --toggle-collect=idgen_*_wrapper' \
