@@ -177,6 +177,11 @@ impl Places {
         &self.all()[..self.used.load(Acquire) as usize]
     }
 
+    /// The places that have a generator.
+    fn taken(&self) -> impl Iterator<Item = &Place> {
+        self.ever_used().iter().filter(|place| place.key.load(Acquire) != 0)
+    }
+
     /// A place that was never used. Under the lock.
     fn use_one_more(&self) -> Option<&Place> {
         let used = self.used.load(Relaxed);
@@ -188,24 +193,19 @@ impl Places {
     /// Worker only: closes the generators for whose layout `which` is true, until they are opened again. A counter skips the
     /// rest of its block. Blocks leased from the authority stay open: they are durable there, and have no machine id.
     pub fn close(&self, which: impl Fn(&Layout) -> bool) {
-        self.for_each_clock(|words, layout, _| {
-            if which(layout) {
-                words.close();
-            }
-        });
+        if which(&SERVER) {
+            self.server.close();
+        }
         self.lock.shared(|| {
-            for place in self.ever_used().iter().filter(|place| place.key.load(Acquire) != 0) {
-                let layout = place.layout();
-                if layout.is_counter() && !place.is_leased() && which(&layout) {
-                    place.words.close();
-                }
-            }
+            self.taken()
+                .filter(|place| which(&place.layout()) && !place.is_leased())
+                .for_each(|place| place.words.close());
         });
     }
 
     /// How many generators have a place.
     pub fn generators_in_use(&self) -> usize {
-        self.ever_used().iter().filter(|place| place.key.load(Relaxed) != 0).count()
+        self.taken().count()
     }
 
     /// Whether a place was ever used.
@@ -242,8 +242,8 @@ impl Places {
     pub fn counter_went_to(&self, database: pg_sys::Oid, sequence: pg_sys::Oid, file: u32) -> u64 {
         let key = key(database, sequence);
         self.lock.shared(|| {
-            let place = self.ever_used().iter().find(|place| place.key.load(Relaxed) == key);
-            place.filter(|place| !place.is_leased()).map_or(0, |place| place.ever_went_to(file))
+            let is_it = |place: &&Place| place.key.load(Relaxed) == key && !place.is_leased();
+            self.taken().find(is_it).map_or(0, |place| place.ever_went_to(file))
         })
     }
 
@@ -252,8 +252,8 @@ impl Places {
     pub fn free(&self, database: pg_sys::Oid, sequences: Option<&[pg_sys::Oid]>) {
         let dropped = |place: &&Place| {
             let held = place.key.load(Relaxed);
-            let sequence = pg_sys::Oid::from(held as u32);
-            held >> 32 == u64::from(database.to_u32()) && sequences.is_none_or(|all| all.contains(&sequence))
+            held >> 32 == u64::from(database.to_u32())
+                && sequences.is_none_or(|all| all.contains(&pg_sys::Oid::from(held as u32)))
         };
         self.lock.exclusive(|| {
             for place in self.ever_used().iter().filter(dropped) {
@@ -269,11 +269,8 @@ impl Places {
     pub fn for_each_clock(&self, mut action: impl FnMut(&Words, &Layout, Order)) {
         action(&self.server, &SERVER, settings::order());
         self.lock.shared(|| {
-            for place in self.ever_used().iter().filter(|place| place.key.load(Acquire) != 0) {
-                let layout = place.layout();
-                if !layout.is_counter() {
-                    action(&place.words, &layout, place.definition().order);
-                }
+            for place in self.taken().filter(|place| !place.layout().is_counter()) {
+                action(&place.words, &place.layout(), place.definition().order);
             }
         });
     }
