@@ -105,10 +105,11 @@ pub struct Connection {
     pub serial: u64,
 }
 
-/// Asked first: from then on functions are found where idgen is installed, and nowhere that others may write to; and one
-/// question does not wait long for a lock, since all others wait behind it.
+/// Asked first: from then on functions are found where idgen is installed, and nowhere that others may write to; one
+/// question does not wait long for a lock, since all others wait behind it, nor for the horizon: whoever asked has given up by
+/// then, and his session would stay.
 const OWN_SCHEMA: &CStr = c"SELECT pg_catalog.set_config('search_path', pg_catalog.quote_ident(nspname), false),
-        pg_catalog.set_config('lock_timeout', '250ms', false)
+        pg_catalog.set_config('lock_timeout', '250ms', false), pg_catalog.set_config('idgen.wait_timeout', '1500ms', false)
     FROM pg_catalog.pg_extension AS e JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
     WHERE extname OPERATOR(pg_catalog.=) 'idgen'";
 

@@ -12,6 +12,9 @@ use std::{collections::BTreeMap, ops::RangeInclusive};
 /// How long a generator is not asked for after the authority refused it.
 const PAUSE: Micros = 1_000_000;
 
+/// How long none is asked for after one was locked there: as long as the question waited for the lock, with all others behind it.
+const REST: Micros = 250_000;
+
 /// The same for a generator that was set back at the authority.
 const LONG_PAUSE: Micros = 10_000_000;
 
@@ -32,7 +35,10 @@ struct Lease {
 
 /// The leases of this server, by the number of the generator.
 #[derive(Default)]
-pub struct Leases(BTreeMap<u32, Lease>);
+pub struct Leases {
+    leases: BTreeMap<u32, Lease>,
+    not_before: Micros,
+}
 
 fn sizes() -> RangeInclusive<u64> {
     let least = settings::MIN_BLOCK.get() as u64;
@@ -46,9 +52,9 @@ impl Leases {
             return;
         }
         let leased = shared.places.leased();
-        self.0.retain(|number, lease| leased.iter().any(|(other, key, _)| number == other && *key == lease.key));
+        self.leases.retain(|number, lease| leased.iter().any(|(other, key, _)| number == other && *key == lease.key));
         for (number, key, place) in leased {
-            let lease = self.0.entry(number).or_insert_with(|| Lease {
+            let lease = self.leases.entry(number).or_insert_with(|| Lease {
                 key,
                 blocks: Blocks::new(&sizes()),
                 asked: false,
@@ -60,27 +66,29 @@ impl Leases {
         }
     }
 
-    fn wishes(&self, now: Micros) -> impl Iterator<Item = (Ask, u64)> {
-        self.0
-            .iter()
-            .filter(move |(_, lease)| !lease.asked && now >= lease.not_before)
-            .filter_map(|(number, lease)| Some((Ask { generator: *number, key: lease.key }, lease.blocks.want()?)))
+    /// The next question, and how many values to ask for. One at a time: strict ids and machine ids come in between.
+    fn wish(&self, now: Micros) -> Option<(Ask, u64)> {
+        if now < self.not_before || self.leases.values().any(|lease| lease.asked) {
+            return None;
+        }
+        let mut due = self.leases.iter().filter(|(_, lease)| now >= lease.not_before);
+        due.find_map(|(number, lease)| Some((Ask { generator: *number, key: lease.key }, lease.blocks.want()?)))
     }
 
     /// Whether there is something to ask.
     pub fn has_wishes(&self, now: Micros) -> bool {
-        self.wishes(now).next().is_some()
+        self.wish(now).is_some()
     }
 
-    /// The next question, and how many values to ask for.
+    /// The next question, and how many values to ask for; from then on it is open.
     pub fn next(&mut self, now: Micros) -> Option<(Ask, u64)> {
-        let (ask, want) = self.wishes(now).next()?;
+        let (ask, want) = self.wish(now)?;
         self.of(ask)?.asked = true;
         Some((ask, want))
     }
 
     fn of(&mut self, ask: Ask) -> Option<&mut Lease> {
-        self.0.get_mut(&ask.generator).filter(|lease| lease.key == ask.key)
+        self.leases.get_mut(&ask.generator).filter(|lease| lease.key == ask.key)
     }
 
     /// Values `first .. limit` are this server's for good. False: it had some of them before, and takes none of them.
@@ -101,10 +109,13 @@ impl Leases {
         is_new
     }
 
-    /// The authority refuses: those who wait are told.
+    /// The authority refuses: those who wait are told, unless the generator is only locked there.
     pub fn refused(&mut self, shared: &Shared, ask: Ask, refusal: Refusal, now: Micros) {
         if let Some(lease) = self.of(ask) {
             (lease.asked, lease.not_before) = (false, now + PAUSE);
+            if refusal == Refusal::None {
+                self.not_before = now + REST;
+            }
             shared.places.change_leased(ask.generator, ask.key, |place| place.set_refusal(refusal));
             shared.horizon.wake_waiting();
         }
@@ -112,7 +123,7 @@ impl Leases {
 
     /// The connection is gone: open questions are asked again. Blocks whose answers were lost are a gap.
     pub fn lost(&mut self, shared: &Shared) {
-        for (number, lease) in &mut self.0 {
+        for (number, lease) in &mut self.leases {
             lease.asked = false;
             shared.places.change_leased(*number, lease.key, |place| place.set_refusal(Refusal::None));
         }

@@ -182,27 +182,27 @@ impl Link {
     fn ask(&mut self, now: Micros) -> Result<(), String> {
         let Some(connection) = &mut self.connection else { return Ok(()) };
         let cluster = settings::cluster();
+        if let Some(question) = self.held.next(now) {
+            connection.ask(
+                c"SELECT idgen_authority.grant_machine($1::text, $2::text, $3::text)",
+                &[cluster.clone(), number(question), host_name()],
+            )?;
+            self.asked.push_back((Question::Grant, now));
+        }
         while let Some(request) = self.tickets.next(now) {
             let named = self.shared.places.generator_name(request.generator);
             let want = number(request.want);
             connection.ask_prepared(ALLOCATE, &[cluster.clone(), named.schema, named.name, named.definition, want])?;
             self.asked.push_back((Question::Strict(request.number), now));
         }
-        while let Some((ask, want)) = self.blocks.next(now) {
+        if let Some((ask, want)) = self.blocks.next(now) {
             let named = self.shared.places.generator_name(ask.generator);
-            let parameters = [cluster.clone(), named.schema, named.name, named.definition, number(want)];
+            let parameters = [cluster, named.schema, named.name, named.definition, number(want)];
             connection.ask(
                 c"SELECT idgen_authority.lease_block($1::text, $2::text, $3::text, $4::text, $5::bigint)",
                 &parameters,
             )?;
             self.asked.push_back((Question::Block(ask), now));
-        }
-        if let Some(question) = self.held.next(now) {
-            connection.ask(
-                c"SELECT idgen_authority.grant_machine($1::text, $2::text, $3::text)",
-                &[cluster, number(question), host_name()],
-            )?;
-            self.asked.push_back((Question::Grant, now));
         }
         let more = connection.flush()?;
         if self.asked.is_empty() {

@@ -101,12 +101,20 @@ fn a_generator_that_was_set_back_at_the_authority_stays_named_while_others_are_s
 }
 
 #[test]
-fn a_lock_on_one_generator_at_the_authority_delays_the_others_by_a_fraction_of_a_second_and_no_session_piles_up() {
+fn locks_on_many_generators_at_the_authority_delay_others_by_a_fraction_of_a_second_and_no_session_piles_up() {
     let (authority, member) = with_strict_beside("");
     let mut client = member.connect("postgres");
     let mut owner = authority.connect("postgres");
-    owner.batch_execute("BEGIN; ALTER SEQUENCE b MAXVALUE 1000000").unwrap();
+    let all = |what: &str| (1..=12).map(|number| what.replace('#', &number.to_string())).collect::<String>();
+    for server in [&mut owner, &mut client] {
+        server.batch_execute(&all("SELECT idgen_create_generator('b#', 'counter', ordering => 'block');")).unwrap();
+    }
+    owner.batch_execute(&format!("BEGIN; {}", all("ALTER SEQUENCE b# MAXVALUE 1000000;"))).unwrap();
+    owner.batch_execute("ALTER SEQUENCE b MAXVALUE 1000000").unwrap();
     client.batch_execute("SET idgen.wait_timeout = '200ms'").unwrap();
+    for number in 1..=12 {
+        assert!(client.query_one(&format!("SELECT idgen_next('b{number}')"), &[]).is_err());
+    }
     wait_until("what was leased is used up", || {
         client.query("SELECT count(idgen_next('b')) FROM generate_series(1, 5000)", &[]).is_err()
     });

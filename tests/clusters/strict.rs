@@ -4,6 +4,7 @@ use crate::harness::checker::{Rules, check};
 use crate::harness::cluster::{Cluster, assert_refused};
 use crate::harness::history::History;
 use crate::harness::load::Load;
+use crate::harness::wait_until;
 use crate::{IDENTITY, NEXT, grants};
 use postgres::error::SqlState;
 
@@ -63,6 +64,26 @@ fn strict_ids_are_refused_with_the_reason_where_they_cannot_be_had() {
     );
     let state = "SELECT concat(obstacle, '; ', last_id) FROM idgen_status()";
     assert_eq!(alone.one::<String>(state), "there is no authority for these ids; ");
+}
+
+#[test]
+fn a_long_wait_that_the_authority_is_set_to_piles_up_no_sessions_there() {
+    let authority = grants::authority("idgen.wait_timeout = '10min'");
+    let member = grants::member(&authority, "idgen.wait_timeout = '1s'");
+    for server in [&authority, &member] {
+        server.connect("postgres").batch_execute(MAKE).unwrap();
+    }
+    let mut client = member.connect("postgres");
+    let next = "SELECT idgen_next('s')";
+    wait_until("ids are given", || client.batch_execute(next).is_ok());
+    authority.reconfigure("synchronous_standby_names = away");
+    for _ in 0..15 {
+        _ = client.batch_execute(next);
+    }
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'idgen'";
+    assert!(authority.one::<i64>(sessions) <= 2);
+    authority.reconfigure("synchronous_standby_names = ''");
+    wait_until("ids go on", || client.batch_execute(next).is_ok());
 }
 
 #[test]
