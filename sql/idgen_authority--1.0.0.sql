@@ -45,6 +45,7 @@ CREATE TABLE @extschema@.state (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     id bigint NOT NULL,
     system bigint NOT NULL,
+    database oid NOT NULL,
     relation oid NOT NULL,
     settles bigint NOT NULL,
     epoch bigint NOT NULL DEFAULT 0,
@@ -61,11 +62,12 @@ CREATE FUNCTION confirm_book() RETURNS void
 LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-    INSERT INTO @extschema@.state (id, system, relation, settles, confirmed)
-    SELECT hashtextextended(gen_random_uuid()::text, 0), system_identifier, '@extschema@.book'::regclass, 0,
+    INSERT INTO @extschema@.state (id, system, database, relation, settles, confirmed)
+    SELECT hashtextextended(gen_random_uuid()::text, 0), system_identifier, d.oid, '@extschema@.book'::regclass, 0,
         (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-    FROM pg_control_system()
-    ON CONFLICT (one) DO UPDATE SET system = excluded.system, relation = excluded.relation, settles = 0, confirmed = excluded.confirmed;
+    FROM pg_control_system(), pg_database d WHERE d.datname = current_database()
+    ON CONFLICT (one) DO UPDATE SET (system, database, relation, settles, confirmed)
+        = ROW (excluded.system, excluded.database, excluded.relation, 0, excluded.confirmed);
 $$;
 COMMENT ON FUNCTION confirm_book() IS
 'says that no server has a machine id that grants() does not show, so that others are granted at once: for a new fleet, and after a restore';

@@ -10,7 +10,12 @@ use crate::{
     mechanism::SECOND,
     postgres::{clock, faults, latch, settings, wait_event::Wait},
     protocol::grants::Question,
-    shared::{self, Shared, book::QUESTION, serving::check_not_in_recovery, waiting::PATIENCE},
+    shared::{
+        self, Shared,
+        book::QUESTION,
+        serving::check_not_in_recovery,
+        waiting::{Guarded, PATIENCE},
+    },
 };
 use pgrx::{pg_sys, prelude::*};
 use std::ffi::{CStr, CString};
@@ -83,8 +88,9 @@ fn ask(shared: &Shared, question: &str, host: &str) -> Result<String, Error> {
     // SAFETY: state of this session.
     let role = u32::from(unsafe { pg_sys::GetSessionUserId() });
     let (entry, asking) = shared.book.ask(role, question, host).ok_or(Error::BookTimeout)?;
+    let guarded = Guarded::new(asking);
     let deadline = clock::boot() + PATIENCE * 3 / 2;
-    while !asking.is_done() {
+    while !guarded.asking.is_done() {
         if clock::boot() >= deadline {
             return Err(Error::BookTimeout);
         }

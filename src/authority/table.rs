@@ -16,16 +16,16 @@ use pgrx::{
 
 /// The book, and when a superuser last confirmed that it is whole. A new or restored book grants nothing before `settles`.
 pub fn load(client: &mut SpiClient, own: Micros) -> Result<(Book, Micros), SpiError> {
-    // SAFETY: state of this server.
-    let system = unsafe { pg_sys::GetSystemIdentifier() } as i64;
+    // SAFETY: state of this server and this process.
+    let (system, database) = unsafe { (pg_sys::GetSystemIdentifier() as i64, pg_sys::MyDatabaseId) };
     let settles = own + settings::grant_length() + settings::max_clock_offset();
     client.update(
-        "INSERT INTO idgen_authority.state (id, system, relation, settles)
-         VALUES ($1, $2, 'idgen_authority.book'::regclass, $3)
-         ON CONFLICT (one) DO UPDATE SET system = $2, relation = excluded.relation, settles = $3
-         WHERE (state.system, state.relation) <> ($2, excluded.relation)",
+        "INSERT INTO idgen_authority.state (id, system, database, relation, settles)
+         VALUES ($1, $2, $4, 'idgen_authority.book'::regclass, $3)
+         ON CONFLICT (one) DO UPDATE SET system = $2, database = $4, relation = excluded.relation, settles = $3
+         WHERE (state.system, state.database, state.relation) <> ($2, $4, excluded.relation)",
         None,
-        &[(random::number() as i64).into(), system.into(), settles.into()],
+        &[(random::number() as i64).into(), system.into(), settles.into(), database.into()],
     )?;
     let state = client.select("SELECT id, settles, confirmed, epoch FROM idgen_authority.state", Some(1), &[])?.first();
     let (id, settles, confirmed) = state.get_three::<i64, i64, i64>()?;

@@ -18,6 +18,25 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering::*},
 };
 
+/// Has something done if this process ends before this is dropped: an error that ends a process runs no destructors.
+pub struct AtExit(pg_sys::pg_on_exit_callback, pg_sys::Datum);
+
+impl AtExit {
+    pub fn new<T>(function: unsafe extern "C-unwind" fn(i32, pg_sys::Datum), about: &T) -> Self {
+        let (function, about) = (Some(function), pg_sys::Datum::from(std::ptr::from_ref(about)));
+        // SAFETY: the function takes what it is given here, which is in shared memory.
+        unsafe { pg_sys::before_shmem_exit(function, about) };
+        AtExit(function, about)
+    }
+}
+
+impl Drop for AtExit {
+    fn drop(&mut self) {
+        // SAFETY: registered in `new`, and nothing since then: a wait registers nothing.
+        unsafe { pg_sys::cancel_before_shmem_exit(self.0, self.1) };
+    }
+}
+
 /// Where a worker is found, in shared memory. Written by the worker.
 pub struct Process {
     place: AtomicI32,

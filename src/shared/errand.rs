@@ -7,6 +7,7 @@
 //! | `ASKED`    | the asker    | it is to be done |
 //! | `TAKEN`    | the worker   | it has begun |
 //! | `LEFT`     | the asker    | it has begun, and nobody waits for it |
+//! | `AGAIN`    | the worker   | it is to be done, and nobody waits for it |
 //! | `DONE`     | the worker   | the outcome is there |
 //!
 //! What is to be done stands in words beside it: the asker writes them after `CLAIMED` and before `ASKED`, the worker before
@@ -20,6 +21,7 @@ const ASKED: u8 = 2;
 const TAKEN: u8 = 3;
 const LEFT: u8 = 4;
 const DONE: u8 = 5;
+const AGAIN: u8 = 6;
 
 /// The state, in shared memory.
 #[derive(Default)]
@@ -37,7 +39,7 @@ impl Errand {
 
     /// For the worker: begins what is asked. False: nothing is.
     pub fn take(&self) -> bool {
-        self.go(ASKED, TAKEN)
+        self.go(ASKED, TAKEN) || self.go(AGAIN, LEFT)
     }
 
     /// For the worker: it is done.
@@ -50,7 +52,16 @@ impl Errand {
     /// For the worker, at the start of its life: what an earlier worker had begun is to be done again.
     pub fn put_back(&self) {
         self.go(TAKEN, ASKED);
-        self.go(LEFT, ASKED);
+        self.go(LEFT, AGAIN);
+    }
+
+    /// For the asker, if it ends without its [`Asking`]: an errand that has not begun is withdrawn. True: it was.
+    pub fn leave(&self) -> bool {
+        // In the order of the states through which the worker may go meanwhile.
+        self.go(CLAIMED, FREE) || self.go(ASKED, FREE) || {
+            _ = self.go(TAKEN, LEFT) || self.go(DONE, FREE);
+            false
+        }
     }
 }
 
@@ -67,26 +78,22 @@ impl Asking<'_> {
         self.0.0.load(Acquire) == DONE
     }
 
+    pub fn errand(&self) -> &Errand {
+        self.0
+    }
+
     /// Stops waiting. True: the errand was withdrawn, and will not be done.
     pub fn withdraw(self) -> bool {
-        let withdrawn = self.leave();
+        let withdrawn = self.0.leave();
         // Another asker may have claimed it by now.
         std::mem::forget(self);
         withdrawn
-    }
-
-    fn leave(&self) -> bool {
-        // In the order of the states through which the worker may go meanwhile.
-        self.0.go(CLAIMED, FREE) || self.0.go(ASKED, FREE) || {
-            _ = self.0.go(TAKEN, LEFT) || self.0.go(DONE, FREE);
-            false
-        }
     }
 }
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.leave();
+        self.0.leave();
     }
 }
 
@@ -122,6 +129,20 @@ mod tests {
         errand.done();
         assert!(asking.is_done());
         drop(asking);
+        assert!(errand.claim().is_some());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_done_by_the_next_and_then_free() {
+        let errand = Errand::default();
+        let asking = errand.claim().unwrap();
+        asking.ask();
+        assert!(errand.take());
+        drop(asking);
+        errand.put_back();
+        assert!(errand.claim().is_none(), "it is still to be done");
+        assert!(errand.take());
+        errand.done();
         assert!(errand.claim().is_some());
     }
 }

@@ -68,6 +68,13 @@ impl Member {
         self.process.wake();
     }
 
+    /// Asks it to hold one again, unless it holds none by now.
+    pub fn call_release_off(&self) {
+        if !self.is_released() {
+            self.want_release(false);
+        }
+    }
+
     /// Whether this server holds no machine id, and the authority knows that.
     pub fn is_released(&self) -> bool {
         self.released.load(Acquire)

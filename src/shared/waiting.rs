@@ -1,15 +1,36 @@
 //! How a session waits for the workers. No lock is held; cancel and terminate end it at once.
 
-use super::{Shared, errand::Asking, horizon::Repair};
+use super::{
+    Shared,
+    errand::{Asking, Errand},
+    horizon::Repair,
+};
 use crate::{
     error::Error,
     mechanism::{Micros, SECOND},
-    postgres::{clock, latch, register, wait_event::Wait},
+    postgres::{clock, latch, process::AtExit, register, wait_event::Wait},
 };
-use pgrx::pg_sys;
+use pgrx::{pg_guard, pg_sys};
 
 /// How long the book and leased blocks wait for the synchronous standby: shorter than a member's patience.
 pub const PATIENCE: Micros = SECOND;
+
+/// An errand that is left also if the session is terminated.
+pub struct Guarded<'a> {
+    pub asking: Asking<'a>,
+    _leave: AtExit,
+}
+
+impl<'a> Guarded<'a> {
+    pub fn new(asking: Asking<'a>) -> Self {
+        #[pg_guard]
+        unsafe extern "C-unwind" fn leave(_code: i32, errand: pg_sys::Datum) {
+            // SAFETY: the errand below, in shared memory.
+            unsafe { (*errand.cast_mut_ptr::<Errand>()).leave() };
+        }
+        Guarded { _leave: AtExit::new(leave, asking.errand()), asking }
+    }
+}
 
 /// Asks the running worker for a repair and waits until it is done and durable.
 pub fn repair(shared: &Shared, repair: Repair) -> Result<(), Error> {
@@ -21,11 +42,11 @@ pub fn wait_until_done<'a>(shared: &Shared, ask: impl Fn() -> Option<Asking<'a>>
     let mut asking = None;
     let done = wait_for_move(shared, || {
         if asking.is_none() {
-            asking = ask();
+            asking = ask().map(Guarded::new);
         }
-        Ok(asking.as_ref().is_some_and(Asking::is_done).then_some(()))
+        Ok(asking.as_ref().is_some_and(|guarded| guarded.asking.is_done()).then_some(()))
     });
-    done.map_err(|_| Error::RepairTimeout { has_begun: asking.is_some_and(|asking| !asking.withdraw()) })
+    done.map_err(|_| Error::RepairTimeout { has_begun: asking.is_some_and(|guarded| !guarded.asking.withdraw()) })
 }
 
 /// Calls `attempt` until it gives a result or fails, and waits for the worker between two attempts, for `idgen.wait_timeout` in
@@ -44,6 +65,17 @@ pub fn wait_for_move<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<Opt
     };
     shared.horizon.end_sleep();
     result
+}
+
+/// Waits until the horizon is at `reach` or beyond.
+pub fn wait_for_horizon(shared: &Shared, reach: Micros) -> Result<(), Error> {
+    wait_for_move(shared, || {
+        let is_there = shared.horizon.durable() >= reach;
+        if !is_there {
+            shared.horizon.want_horizon(reach);
+        }
+        Ok(is_there.then_some(()))
+    })
 }
 
 /// `error`, with which a wait ends; or its reason, that there is no worker.

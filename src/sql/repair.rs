@@ -4,11 +4,11 @@ use super::{checked, from_timestamptz};
 use crate::{
     error::{Error, OrRaise},
     mechanism::layout::SERVER,
-    postgres::{clock, settings},
+    postgres::{clock, process::AtExit, settings},
     protocol::gossip::Now,
-    shared::{self, Shared, horizon::Repair, serving, waiting},
+    shared::{self, Shared, horizon::Repair, member::Member, serving, waiting},
 };
-use pgrx::prelude::*;
+use pgrx::{pg_sys, prelude::*};
 
 #[pg_extern]
 fn idgen_accept_clock() {
@@ -49,6 +49,8 @@ fn idgen_observe(id: i64) {
         Error::ObservedTooFarAhead.raise();
     }
     shared.places.observe(reach, clock::boot());
+    // Durable before this returns, so that it holds over a crash and a failover too.
+    waiting::wait_for_horizon(shared, reach).or_raise();
 }
 
 #[pg_extern]
@@ -57,17 +59,23 @@ fn idgen_release_machine() {
     if settings::MACHINE_ID.get() >= 0 || settings::authority().is_none() {
         Error::NotGranted.raise();
     }
+    #[pg_guard]
+    unsafe extern "C-unwind" fn leave(_code: i32, member: pg_sys::Datum) {
+        // SAFETY: that of the shared words below.
+        unsafe { (*member.cast_mut_ptr::<Member>()).call_release_off() };
+    }
     /// A session that goes before the machine id is given back calls that off.
-    struct Wanted<'a>(&'a Shared);
+    struct Wanted<'a> {
+        member: &'a Member,
+        _leave: AtExit,
+    }
     impl Drop for Wanted<'_> {
         fn drop(&mut self) {
-            if !self.0.member.is_released() {
-                self.0.member.want_release(false);
-            }
+            self.member.call_release_off();
         }
     }
+    let wanted = Wanted { member: &shared.member, _leave: AtExit::new(leave, &shared.member) };
     shared.member.want_release(true);
-    let wanted = Wanted(shared);
     let released = waiting::wait_for_move(shared, || Ok(shared.member.is_released().then_some(())));
     drop(wanted);
     released.map_err(|_| Error::ReleaseTimeout).or_raise();

@@ -27,7 +27,7 @@ use crate::{
 use pgrx::{pg_sys, prelude::*};
 use std::{
     ffi::CString,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{Mutex, atomic::Ordering::Relaxed},
 };
 
 /// How long a peer may take to connect, and to answer.
@@ -292,11 +292,19 @@ fn decide(shared: &Shared, gossip: &mut Gossip, peers: &[Peer], new_round: bool,
     }
 }
 
-/// The server that goes on logs the dispute too.
+/// The server that goes on logs the dispute too: once for each rival, and of some only, since a peer can invent any number.
 fn warn_once(rival: &Claim) {
-    static WARNED: AtomicU64 = AtomicU64::new(0);
-    if WARNED.swap(rival.by.nonce, Relaxed) != rival.by.nonce {
-        log!("idgen: {} has the machine id {} of this server too; it should give no ids", name(rival), rival.machine);
+    const MOST: usize = 16;
+    static WARNED: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+    let Ok(mut warned) = WARNED.lock() else { return };
+    if warned.len() < MOST && !warned.contains(&rival.by.nonce) {
+        warned.push(rival.by.nonce);
+        let more = if warned.len() == MOST { "; more such servers are not logged" } else { "" };
+        log!(
+            "idgen: {} has the machine id {} of this server too; it should give no ids{more}",
+            name(rival),
+            rival.machine
+        );
     }
 }
 

@@ -162,6 +162,8 @@ fn what_a_role_that_may_gossip_invents_stops_nobody_and_moves_no_clock() {
         assert!(server.one::<bool>(ahead));
         assert!(hears(server, 1), "the one that is there is heard");
     }
+    let logged = servers[0].log().matches("of this server too").count();
+    assert!((1..=16).contains(&logged), "{logged} lines of log");
 }
 
 /// Its standby has its machine id, and the others still tell of the old primary.
@@ -191,7 +193,7 @@ fn a_promoted_standby_of_a_peer_gives_ids_at_once() {
 
 #[test]
 fn an_id_from_elsewhere_is_followed_within_bounds_only() {
-    let server = Cluster::with_idgen("");
+    let mut server = Cluster::with_idgen("");
     let mut client = server.connect("postgres");
     let outside: i64 = one(&mut client, "SELECT idgen_max_id(clock_timestamp() + '9 s')");
     client.batch_execute(&format!("SELECT idgen_observe({outside})")).unwrap();
@@ -199,6 +201,14 @@ fn an_id_from_elsewhere_is_followed_within_bounds_only() {
     let far = "SELECT idgen_observe(idgen_min_id(clock_timestamp() + '1 min'))";
     assert_refused(&mut client, far, SqlState::INVALID_PARAMETER_VALUE, "idgen.max_clock_offset");
     assert!(one::<i64>(&mut client, NEXT) < outside + 10 * SECOND);
+    // Also if the server crashes before the next one.
+    let outside: i64 = one(&mut client, "SELECT idgen_max_id(clock_timestamp() + '9.9 s')");
+    client.batch_execute(&format!("SELECT idgen_observe({outside})")).unwrap();
+    drop(client);
+    server.kill();
+    server.start();
+    let mut client = server.connect("postgres");
+    assert!(one::<i64>(&mut client, NEXT) > outside);
     client.batch_execute("CREATE ROLE nobody; SET ROLE nobody").unwrap();
     for query in [format!("SELECT idgen_observe({outside})").as_str(), "SELECT idgen_take_over()"] {
         let error = crate::harness::cluster::refusal(&mut client, query);

@@ -368,6 +368,73 @@ fn a_role_that_the_owner_of_the_database_sets_for_all_its_sessions_is_not_that_o
 }
 
 #[test]
+fn terminated_sessions_leave_no_question_in_the_book_and_no_release() {
+    let mut authority = authority("max_connections = 100");
+    let first = member(&authority, "");
+    assert_eq!(machine(&first), 1);
+    authority.reconfigure("synchronous_standby_names = away");
+    let now: i64 = authority.one("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
+    let sessions: Vec<_> = (0..66)
+        .map(|number| {
+            let mut client = authority.connect("postgres");
+            let question = format!("idgen1 {} 1 1 0 0 9 {now} {now} take 0", 100 + number);
+            let asked = format!("SELECT idgen_authority.grant_machine('', '{question}', '')");
+            std::thread::spawn(move || client.batch_execute(&asked))
+        })
+        .collect();
+    let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE query LIKE '%grant_machine(%' AND pid <> pg_backend_pid() AND application_name <> 'idgen'";
+    let mut terminated = 0;
+    wait_until("most are terminated while they wait", || {
+        terminated += authority.one::<i64>(terminate);
+        terminated >= 60
+    });
+    sessions.into_iter().for_each(|session| _ = session.join().unwrap());
+    authority.reconfigure("synchronous_standby_names = ''");
+    let second = member(&authority, "");
+    wait_until("another is granted", || second.connect("postgres").query_one(NEXT, &[]).is_ok());
+
+    authority.stop(Mode::Immediate);
+    let mut client = first.connect("postgres");
+    let release = std::thread::spawn(move || {
+        client.batch_execute("SET idgen.wait_timeout = '1min'; SELECT idgen_release_machine()")
+    });
+    let mut other = first.connect("postgres");
+    let terminate = "SELECT coalesce(bool_or(pg_terminate_backend(pid)), false) FROM pg_stat_activity
+        WHERE query LIKE 'SET%release_machine%' AND wait_event_type = 'Extension'";
+    wait_until("it waits, and is terminated", || one(&mut other, terminate));
+    assert!(release.join().unwrap().is_err());
+    wait_until("ids go on", || other.query_one(NEXT, &[]).is_ok());
+}
+
+#[test]
+fn a_copy_of_the_authoritys_database_that_takes_its_place_grants_nothing_that_may_be_held() {
+    let authority =
+        Cluster::running("shared_preload_libraries = 'idgen'\nidgen.machine_id = 0\nidgen.authority_database = auth");
+    let mut client = authority.connect("postgres");
+    client.batch_execute("CREATE DATABASE auth").unwrap();
+    wait_until("the horizon begins", || authority.one("SELECT count(*) > 0 FROM pg_replication_origin_status"));
+    authority
+        .connect("auth")
+        .batch_execute("CREATE EXTENSION idgen_authority CASCADE; SELECT idgen_authority.confirm_book()")
+        .unwrap();
+    client.batch_execute("CREATE DATABASE copy TEMPLATE auth").unwrap();
+    let connection = authority.conninfo().replace("dbname=postgres", "dbname=auth");
+    let new = || Cluster::with_idgen(&format!("idgen.machine_id = -1\nidgen.authority = '{connection}'"));
+    let mut first = new();
+    assert_eq!(machine(&first), 1);
+    first.stop(Mode::Fast);
+    client.batch_execute("DROP DATABASE auth WITH (FORCE); ").unwrap();
+    client.batch_execute("ALTER DATABASE copy RENAME TO auth").unwrap();
+    let second = new();
+    let error = "SELECT coalesce(error LIKE '%grants no machine id yet%', false) FROM idgen_authority()";
+    wait_until("it is told to wait", || second.one(error));
+    first.start();
+    wait_until("the first has shown what it holds", || first.connect("postgres").query_one(NEXT, &[]).is_ok());
+    assert!(second.connect("postgres").query_one(NEXT, &[]).is_err());
+}
+
+#[test]
 fn a_refusal_that_lasts_and_hosts_that_fail_in_turns_fill_no_log() {
     let authority = authority("");
     authority

@@ -183,6 +183,31 @@ fn a_repair_that_timed_out_is_withdrawn() {
 }
 
 #[test]
+fn a_repair_whose_session_is_terminated_or_whose_worker_ends_keeps_no_later_one_from_being_done() {
+    let cluster = Cluster::with_idgen("");
+    let mut client = cluster.connect("postgres");
+    one::<i64>(&mut client, NEXT);
+    cluster.reconfigure("synchronous_standby_names = away");
+    let repair = "SELECT idgen_raise_horizon(now() + '1 min')";
+    let mut other = cluster.connect("postgres");
+    let waiting = thread::spawn(move || other.batch_execute(&format!("SET idgen.wait_timeout = '1min'; {repair}")));
+    let terminate = "SELECT coalesce(bool_or(pg_terminate_backend(pid)), false) FROM pg_stat_activity
+        WHERE query LIKE 'SET%raise_horizon%' AND wait_event_type = 'Extension'";
+    wait_until("it waits, and is terminated", || one(&mut client, terminate));
+    assert!(waiting.join().unwrap().is_err());
+    // The worker has begun the next one, and ends.
+    client.batch_execute("SET idgen.wait_timeout = '500ms'").unwrap();
+    assert!(client.batch_execute(repair).is_err());
+    let before = cluster.signal_child("idgen horizon", libc::SIGTERM);
+    wait_until("another worker runs", || cluster.child("idgen horizon").is_some_and(|pid| pid != before));
+    cluster.reconfigure("synchronous_standby_names = ''");
+    client.batch_execute("SET idgen.wait_timeout = '10s'").unwrap();
+    for repair in [repair, "SELECT idgen_accept_clock()", repair] {
+        client.batch_execute(repair).unwrap();
+    }
+}
+
+#[test]
 fn who_slept_for_a_loan_is_woken_by_the_next_move_all_the_same() {
     // Ticks so long and narrow, and a lead so short, that calls wait for the horizon and sleep for a loan by turns.
     let cluster =
