@@ -58,6 +58,7 @@ if [ -n "$(find "$home/$release.log" -mtime +7 2>/dev/null)" ]; then rm -rf --on
 # Rust as this machine has it, but for its caches.
 rust=$(rustc --print sysroot)
 [ -x "$rust/bin/cargo" ] || skip "skipped: cargo is not in $rust"
+mount --bind "$chroot" "$chroot" # so that its / is a mount, as elsewhere
 mkdir -p "$chroot/opt/rust"
 mount --bind "$rust" "$chroot/opt/rust"
 mount -o remount,bind,ro "$chroot/opt/rust"

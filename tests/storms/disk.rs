@@ -53,7 +53,7 @@ fn no_id_is_given_twice_when_the_disk_of_the_wal_is_full_and_ids_go_on_when_ther
     run(Command::new("cp").arg("-a").arg(&wal).arg(&kept));
     if let Err(error) = give_small_disk(&wal) {
         // Not by a macro: this line must be seen although the test passes.
-        writeln!(io::stderr(), "SKIPPED, the disk of the WAL full: this user cannot mount a small one ({error})")
+        writeln!(io::stderr(), "SKIPPED, the disk of the WAL full: a small one cannot be mounted here ({error})")
             .unwrap();
         return;
     }
