@@ -107,7 +107,8 @@ unpack_with_dependencies() { # FOLDER PACKAGE ...
 
 # What the tests in tests/services, tests/orms and tests/clients need; what cannot be had is skipped there.
 unpack_helpers() {
-    if unpack_with_dependencies "$home/services" haproxy pgbouncer patroni etcd-server prometheus prometheus-postgres-exporter; then
+    # Patroni comes with a client of etcd, or of what else it can go by, which differs.
+    if unpack_with_dependencies "$home/services" haproxy pgbouncer patroni python3-etcd etcd-server prometheus prometheus-postgres-exporter; then
         # Where Debian's Python is such a copy too.
         [ -x /usr/bin/python3 ] || sed -i '1s|^#! */usr/bin/python3|#!/usr/bin/env python3|' "$home/services/usr/bin/patroni"
         echo "export IDGEN_SERVICES=$home/services" >>"$home/env"
