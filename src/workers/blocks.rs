@@ -9,7 +9,8 @@ use crate::{
 };
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-/// How long a generator is not asked for after the authority refused it.
+/// How long a generator is not asked for after the authority refused it: an eighth of the time that it has refused it, at
+/// least this, and at most [`LONG_PAUSE`].
 const PAUSE: Micros = 1_000_000;
 
 /// How long none is asked for after one was locked there: as long as the question waited for the lock, with all others behind it.
@@ -19,7 +20,7 @@ const REST: Micros = 250_000;
 const LONG_PAUSE: Micros = 10_000_000;
 
 /// A question for a block of the generator that has this number and this key.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ask {
     pub generator: u32,
     key: u64,
@@ -31,12 +32,16 @@ struct Lease {
     blocks: Blocks,
     asked: bool,
     not_before: Micros,
+    /// Since when the authority refuses, if it does.
+    refused: Option<Micros>,
 }
 
 /// The leases of this server, by the number of the generator.
 #[derive(Default)]
 pub struct Leases {
     leases: BTreeMap<u32, Lease>,
+    /// The one that was asked for last.
+    last: u32,
     not_before: Micros,
 }
 
@@ -59,6 +64,7 @@ impl Leases {
                 blocks: Blocks::new(&sizes()),
                 asked: false,
                 not_before: 0,
+                refused: None,
             });
             if place.next().is_none() {
                 lease.blocks.advance(now, &sizes());
@@ -66,12 +72,14 @@ impl Leases {
         }
     }
 
-    /// The next question, and how many values to ask for. One at a time: strict ids and machine ids come in between.
+    /// The next question, and how many values to ask for. One at a time, so that strict ids and machine ids come in between, and
+    /// each generator in turn.
     fn wish(&self, now: Micros) -> Option<(Ask, u64)> {
         if now < self.not_before || self.leases.values().any(|lease| lease.asked) {
             return None;
         }
-        let mut due = self.leases.iter().filter(|(_, lease)| now >= lease.not_before);
+        let in_turn = self.leases.range(self.last + 1..).chain(self.leases.range(..=self.last));
+        let mut due = in_turn.filter(|(_, lease)| now >= lease.not_before);
         due.find_map(|(number, lease)| Some((Ask { generator: *number, key: lease.key }, lease.blocks.want()?)))
     }
 
@@ -84,6 +92,7 @@ impl Leases {
     pub fn next(&mut self, now: Micros) -> Option<(Ask, u64)> {
         let (ask, want) = self.wish(now)?;
         self.of(ask)?.asked = true;
+        self.last = ask.generator;
         Some((ask, want))
     }
 
@@ -94,7 +103,7 @@ impl Leases {
     /// Values `first .. limit` are this server's for good. False: it had some of them before, and takes none of them.
     pub fn answered(&mut self, shared: &Shared, ask: Ask, first: u64, limit: u64, now: Micros) -> bool {
         let Some(lease) = self.of(ask) else { return true };
-        lease.asked = false;
+        (lease.asked, lease.refused) = (false, None);
         let is_new = lease.blocks.accept(Block { first, count: limit.saturating_sub(first) });
         if is_new {
             shared.places.change_leased(ask.generator, ask.key, |place| {
@@ -112,7 +121,8 @@ impl Leases {
     /// The authority refuses: those who wait are told, unless the generator is only locked there.
     pub fn refused(&mut self, shared: &Shared, ask: Ask, refusal: Refusal, now: Micros) {
         if let Some(lease) = self.of(ask) {
-            (lease.asked, lease.not_before) = (false, now + PAUSE);
+            let lasts = now - *lease.refused.get_or_insert(now);
+            (lease.asked, lease.not_before) = (false, now + (lasts / 8).clamp(PAUSE, LONG_PAUSE));
             if refusal == Refusal::None {
                 self.not_before = now + REST;
             }
@@ -127,5 +137,25 @@ impl Leases {
             lease.asked = false;
             shared.places.change_leased(*number, lease.key, |place| place.set_refusal(Refusal::None));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_generator_is_asked_for_in_turn_and_one_at_a_time() {
+        let lease = || Lease { key: 0, blocks: Blocks::new(&(1..=1)), asked: false, not_before: 0, refused: None };
+        let mut leases = Leases { leases: (1..=4).map(|number| (number, lease())).collect(), ..Leases::default() };
+        let mut asked = Vec::new();
+        // The first three are always due again.
+        for _ in 0..8 {
+            let (ask, _) = leases.next(0).unwrap();
+            assert_eq!(leases.next(0), None, "one at a time");
+            leases.of(ask).unwrap().asked = false;
+            asked.push(ask.generator);
+        }
+        assert_eq!(asked, [1, 2, 3, 4, 1, 2, 3, 4]);
     }
 }

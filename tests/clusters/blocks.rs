@@ -119,6 +119,14 @@ fn locks_on_many_generators_at_the_authority_delay_others_by_a_fraction_of_a_sec
         client.query("SELECT count(idgen_next('b')) FROM generate_series(1, 5000)", &[]).is_err()
     });
     client.batch_execute("SET idgen.wait_timeout = '1s'").unwrap();
+    // One that is not locked has its turn, too.
+    authority
+        .connect("postgres")
+        .batch_execute("SELECT idgen_create_generator('free', 'counter', ordering => 'block')")
+        .unwrap();
+    client.batch_execute("SELECT idgen_create_generator('free', 'counter', ordering => 'block')").unwrap();
+    let free = "SELECT idgen_next('free')";
+    wait_until("the free one is served", || client.query_one(free, &[]).is_ok());
     let began = std::time::Instant::now();
     while began.elapsed() < std::time::Duration::from_secs(6) {
         client.query_one("SELECT idgen_next('s')", &[]).unwrap();
