@@ -415,7 +415,7 @@ AS $$
             AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
             AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     ), key AS MATERIALIZED (
-        SELECT k.oid, k.stem, a.attname, '\m' || regexp_replace(k.relname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS table_word,
+        SELECT k.oid, k.stem, lower(k.relname) AS table_name, a.attname, '\m' || regexp_replace(k.relname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS table_word,
             '\m' || regexp_replace(a.attname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS key_word
         FROM named k LEFT JOIN pg_index x ON x.indrelid = k.oid AND x.indisprimary
             LEFT JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum = x.indkey[0]
@@ -448,14 +448,16 @@ AS $$
     UNION ALL
     -- Functions that take or return a type that is too narrow, and name the table and its key.
     SELECT k.oid::regclass, 'function ' || p.oid::regprocedure, p.types, 'make it anew with bigint'
-    FROM key k JOIN (SELECT p.oid, array_to_string(types.narrow, ', ') AS types, coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS body
+    FROM key k JOIN (SELECT p.oid, array_to_string(types.narrow, ', ') AS types, b.body, lower(b.body) AS lower_body
         FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_namespace n ON n.oid = p.pronamespace,
             LATERAL (SELECT array_agg(DISTINCT t::regtype::text) AS narrow FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) t
-                WHERE t IN (TABLE narrow)) types
+                WHERE t IN (TABLE narrow)) types,
+            LATERAL (SELECT coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS body) b
         WHERE p.prokind IN ('f', 'p') AND l.lanname IN ('sql', 'plpgsql') AND types.narrow IS NOT NULL
             AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
             AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
-        OFFSET 0) p ON p.body ~* k.table_word AND p.body ~* k.key_word
+        -- A search for the mere name is quicker, and mostly in vain.
+        OFFSET 0) p ON strpos(p.lower_body, k.table_name) > 0 AND p.body ~* k.table_word AND p.body ~* k.key_word
     ORDER BY 2, 1;
 $$;
 COMMENT ON FUNCTION idgen_suspects(regclass[]) IS
@@ -876,12 +878,13 @@ BEGIN
     -- Above every id that was fetched, inserted or not, and also above those that are being fetched now.
     statements := ARRAY['BEGIN',
             format('SET LOCAL lock_timeout = %L', round(extract(epoch FROM lock_timeout) * 1000) || 'ms'),
+            'SET LOCAL row_security = off',
             format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', relation)]
         || statements
         || ARRAY[format('DO %L', format('
 BEGIN
-    EXECUTE %L || %s.idgen_next(%s) + (1::bigint << 32);
-END', restart, '@extschema@', quote_literal(key.generator::text) || '::regclass')), 'COMMIT'];
+    EXECUTE %L || greatest(%s.idgen_next(%s), (SELECT max(%I) FROM %s)) + (1::bigint << 32);
+END', restart, '@extschema@', quote_literal(key.generator::text) || '::regclass', column_name, relation)), 'COMMIT'];
     FOREACH statement IN ARRAY statements LOOP
         IF NOT dry_run AND statement NOT IN ('BEGIN', 'COMMIT') THEN
             EXECUTE statement;

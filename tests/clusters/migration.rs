@@ -293,3 +293,20 @@ fn the_doctor_finds_a_library_that_is_missing_on_a_standby() {
     standby.start();
     assert_found(&standby, "error: not preloaded: shared_preload_libraries", "restart");
 }
+
+#[test]
+fn an_abandoned_column_goes_on_above_every_key_also_of_a_session_that_ran_ahead() {
+    let cluster = Cluster::with_idgen("idgen.max_borrow = '10s'");
+    let mut client = cluster.connect("postgres");
+    client
+        .batch_execute(
+            "SELECT idgen_create_generator('g', 'timestamp_machine_backend');
+             CREATE TABLE t (id bigint DEFAULT idgen_next('g') PRIMARY KEY);
+             INSERT INTO t SELECT idgen_next('g') FROM generate_series(1, 300000)",
+        )
+        .unwrap();
+    cluster.connect("postgres").batch_execute("SELECT idgen_abandon('t', 'id')").unwrap();
+    assert!(cluster.one::<bool>(
+        "SELECT m.max < n.next FROM (SELECT max(id) FROM t) m, (SELECT nextval(pg_get_serial_sequence('t', 'id')) AS next) n"
+    ));
+}
