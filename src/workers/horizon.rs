@@ -140,13 +140,8 @@ fn run(shared: &'static Shared) {
         if active || must && !waited_for {
             seen = given(shared);
         }
-        let look = if !flushed {
-            STANDBY_LOOK
-        } else if missing {
-            next_look(shared, used, &demand, &lease).min(LAUNCH)
-        } else {
-            next_look(shared, used, &demand, &lease)
-        };
+        let look = if flushed { next_look(shared, used, &demand, &lease) } else { STANDBY_LOOK };
+        let look = if missing { look.min(LAUNCH) } else { look };
         if !sleep(shared, look) {
             return;
         }
