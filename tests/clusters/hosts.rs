@@ -59,7 +59,7 @@ fn a_host_that_drops_requests_for_a_connection_delays_the_next_by_two_seconds_an
     // In a session too, whatever wakes it meanwhile.
     let mut doctor = server.connect("postgres");
     let asked = std::thread::spawn({
-        let question = format!("SELECT error FROM idgen_ask_server('host=127.0.0.1 port={port}')");
+        let question = format!("SELECT error FROM idgen_ask_server('host=127.0.0.1 port={port}', '{{}}')");
         let began = Instant::now();
         move || (doctor.query_one(&question, &[]).unwrap().get::<_, String>(0), began.elapsed())
     });
