@@ -415,7 +415,7 @@ AS $$
             AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
             AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     ), key AS MATERIALIZED (
-        SELECT k.oid, k.stem, lower(k.relname) AS table_name, a.attname, '\m' || regexp_replace(k.relname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS table_word,
+        SELECT k.oid, k.stem, lower(k.relname) AS table_name, k.relname !~ '\W' AS is_word, a.attname, '\m' || regexp_replace(k.relname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS table_word,
             '\m' || regexp_replace(a.attname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS key_word
         FROM named k LEFT JOIN pg_index x ON x.indrelid = k.oid AND x.indisprimary
             LEFT JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum = x.indkey[0]
@@ -448,7 +448,8 @@ AS $$
     UNION ALL
     -- Functions that take or return a type that is too narrow, and name the table and its key.
     SELECT k.oid::regclass, 'function ' || p.oid::regprocedure, p.types, 'make it anew with bigint'
-    FROM key k JOIN (SELECT p.oid, array_to_string(types.narrow, ', ') AS types, b.body, lower(b.body) AS lower_body
+    FROM key k JOIN (SELECT p.oid, array_to_string(types.narrow, ', ') AS types, b.body, lower(b.body) AS lower_body,
+            ARRAY(SELECT DISTINCT w FROM regexp_split_to_table(lower(b.body), '\W+') w) AS words
         FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_namespace n ON n.oid = p.pronamespace,
             LATERAL (SELECT array_agg(DISTINCT t::regtype::text) AS narrow FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) t
                 WHERE t IN (TABLE narrow)) types,
@@ -456,8 +457,9 @@ AS $$
         WHERE p.prokind IN ('f', 'p') AND l.lanname IN ('sql', 'plpgsql') AND types.narrow IS NOT NULL
             AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
             AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
-        -- A search for the mere name is quicker, and mostly in vain.
-        OFFSET 0) p ON strpos(p.lower_body, k.table_name) > 0 AND p.body ~* k.table_word AND p.body ~* k.key_word
+        -- A look for the mere name is quicker, and mostly in vain.
+        OFFSET 0) p ON CASE WHEN k.is_word THEN k.table_name = ANY (p.words) ELSE strpos(p.lower_body, k.table_name) > 0 END
+            AND p.body ~* k.table_word AND p.body ~* k.key_word
     ORDER BY 2, 1;
 $$;
 COMMENT ON FUNCTION idgen_suspects(regclass[]) IS
