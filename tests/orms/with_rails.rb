@@ -13,6 +13,7 @@ ActiveRecord::Migration.verbose = false
 Tasks.env = "test"
 Tasks.db_dir = Dir.mktmpdir
 at_exit { FileUtils.rm_rf(Tasks.db_dir) }
+SCHEMA = ENV["SCHEMA"] = "#{Tasks.db_dir}/schema.rb" # where each version of Rails dumps to
 Base.configurations = { "test" => %w[primary copy].to_h { |name| [name, { adapter: "postgresql", database: "rails_#{name}" }] } }
 PRIMARY, COPY = %w[primary copy].map { |name| Base.configurations.configs_for(env_name: "test", name: name) }
 
@@ -35,8 +36,14 @@ end
 
 def schema_of(database)
   Base.establish_connection(database)
+  FileUtils.rm_f(SCHEMA)
   Tasks.dump_schema(database)
-  File.read(Tasks.dump_filename(database.name))
+  File.read(SCHEMA)
+end
+
+def load_schema(database)
+  Base.establish_connection(database)
+  Tasks.load_schema(database, :ruby, SCHEMA)
 end
 
 class CreateLibrary < ActiveRecord::Migration[6.1]
@@ -107,7 +114,7 @@ assert schema.scan(/create_table "(\w+)", (.*), force/) == %w[authors books note
 }, schema
 assert !schema.match?(/idgen_(?!next\(\)")/), schema
 Tasks.create(COPY)
-Tasks.load_schema(COPY, :ruby, Tasks.dump_filename(PRIMARY.name))
+load_schema(COPY)
 assert schema_of(COPY) == schema, schema_of(COPY)
 [Author, Book, Note].each(&:reset_column_information)
 assert_made_by_idgen [Author.create!, Book.create!(author: Author.last), Note.create!(subject: Book.last)].map(&:id)
@@ -121,7 +128,7 @@ Base.connection.execute("SELECT idgen_create_generator('page_id', 'js_safe')")
 Base.connection.create_table(:pages, id: :bigint, default: -> { "idgen_next('page_id')" })
 schema = schema_of(PRIMARY)
 assert schema.include?(%q[create_table "pages", id: :bigint, default: -> { "idgen_next('page_id'::regclass)" }]), schema
-assert_raises(/relation "page_id" does not exist/) { Tasks.load_schema(COPY, :ruby, Tasks.dump_filename(PRIMARY.name)) }
+assert_raises(/relation "page_id" does not exist/) { load_schema(COPY) }
 Base.establish_connection(PRIMARY)
 assert Page.create!.id < 2**53
 Base.connection.reset_pk_sequence!("pages")
