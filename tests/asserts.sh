@@ -52,7 +52,7 @@ for candidate in $(apt-cache "${apt[@]:2}" showsrc "postgresql-$version" 2>/dev/
         fetched=$candidate && break
     fi
 done
-[ -n "$fetched" ] || skip "there is no source package of PostgreSQL $version: $(tail -n 1 "$work/log")"
+[ -n "$fetched" ] || skip "there is no source package of PostgreSQL $version$(sed -n '$s/^/: /p' "$work/log")"
 
 say "building PostgreSQL $fetched with assertions"
 rm -rf "$tree" && mkdir -p "$tree/src"
