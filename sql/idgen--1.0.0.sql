@@ -431,6 +431,22 @@ AS $$
             AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid = a.attrelid AND a.attnum = ANY (f.conkey))
             AND NOT (a.attrelid = ANY (relations) AND EXISTS (SELECT FROM pg_index x
                 WHERE x.indrelid = a.attrelid AND x.indisprimary AND a.attnum = x.indkey[0]))
+    ), bodies AS MATERIALIZED (
+        SELECT p.oid, array_to_string(types.narrow, ', ') AS types, b.body
+        FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_namespace n ON n.oid = p.pronamespace,
+            LATERAL (SELECT array_agg(DISTINCT t::regtype::text) AS narrow FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) t
+                WHERE t IN (TABLE narrow)) types,
+            LATERAL (SELECT coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS body) b
+        WHERE p.prokind IN ('f', 'p') AND l.lanname IN ('sql', 'plpgsql') AND types.narrow IS NOT NULL
+            AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
+            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+    ), pairs AS (
+        -- Only functions that have the name of the table somewhere: a look for it among their words is quick, and mostly in vain.
+        SELECT k.oid AS relation, w.oid AS function
+        FROM key k JOIN (SELECT DISTINCT b.oid, w.word FROM bodies b, regexp_split_to_table(lower(b.body), '\W+') w(word)) w ON w.word = k.table_name
+        WHERE k.is_word
+        UNION
+        SELECT k.oid, b.oid FROM key k JOIN bodies b ON strpos(lower(b.body), k.table_name) > 0 WHERE NOT k.is_word
     ), suspects AS (
         -- order_id or orderid refers to orders; an array is also called order_ids or orders.
         SELECT k.oid, r.attrelid, r.attname, r.type FROM referring r JOIN key k ON k.stem = r.stem
@@ -448,18 +464,8 @@ AS $$
     UNION ALL
     -- Functions that take or return a type that is too narrow, and name the table and its key.
     SELECT k.oid::regclass, 'function ' || p.oid::regprocedure, p.types, 'make it anew with bigint'
-    FROM key k JOIN (SELECT p.oid, array_to_string(types.narrow, ', ') AS types, b.body, lower(b.body) AS lower_body,
-            ARRAY(SELECT DISTINCT w FROM regexp_split_to_table(lower(b.body), '\W+') w) AS words
-        FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN pg_namespace n ON n.oid = p.pronamespace,
-            LATERAL (SELECT array_agg(DISTINCT t::regtype::text) AS narrow FROM unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) t
-                WHERE t IN (TABLE narrow)) types,
-            LATERAL (SELECT coalesce(pg_get_function_sqlbody(p.oid), p.prosrc) AS body) b
-        WHERE p.prokind IN ('f', 'p') AND l.lanname IN ('sql', 'plpgsql') AND types.narrow IS NOT NULL
-            AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
-            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
-        -- A look for the mere name is quicker, and mostly in vain.
-        OFFSET 0) p ON CASE WHEN k.is_word THEN k.table_name = ANY (p.words) ELSE strpos(p.lower_body, k.table_name) > 0 END
-            AND p.body ~* k.table_word AND p.body ~* k.key_word
+    FROM pairs JOIN key k ON k.oid = relation JOIN bodies p ON p.oid = function
+    WHERE p.body ~* k.table_word AND p.body ~* k.key_word
     ORDER BY 2, 1;
 $$;
 COMMENT ON FUNCTION idgen_suspects(regclass[]) IS
