@@ -195,9 +195,10 @@ BEGIN
         EXECUTE format('CREATE SEQUENCE %s MAXVALUE %s NO CYCLE', sequence,
             (2::numeric ^ substring(definition FROM 'counter:(\d+)')::int)::numeric(20) - 1);
     ELSE
-        -- The sequence only lends its name. Whatever setval() or replication sets it to, nextval() finds no value above that; and
+        -- The sequence only lends its name. Whatever setval() or replication sets it to, nextval() finds no value beyond that; and
         -- after RESTART, or in a dump without data, only the largest of all, which is no id yet.
-        EXECUTE format('CREATE SEQUENCE %s INCREMENT %s START %2$s', sequence, 9223372036854775807);
+        -- It descends, since monitoring takes one with such a step upwards for used up.
+        EXECUTE format('CREATE SEQUENCE %s INCREMENT -%s MINVALUE 1 MAXVALUE %2$s START %2$s', sequence, 9223372036854775807);
         PERFORM setval(sequence::regclass, 1);
     END IF;
     EXECUTE format('SECURITY LABEL FOR idgen ON SEQUENCE %s IS %L', sequence, definition);
@@ -1300,6 +1301,8 @@ BEGIN
             END IF;
         EXCEPTION WHEN lock_not_available THEN
             RETURN QUERY SELECT 'notice', 'not looked at', found.relation::regclass::text, 'It is locked. Call this again.';
+            -- There may be many.
+            PERFORM set_config('lock_timeout', '1ms', true);
         END;
     END LOOP;
     -- The following may look into tables that other sessions have locked.

@@ -202,18 +202,21 @@ impl Horizon {
     /// Whether everything up to `record` is on the standbys that are named now, if any are. What was acknowledged before
     /// they were named may be on others only: it counts once they have something later.
     pub fn is_acknowledged(&self, record: pg_sys::XLogRecPtr) -> bool {
-        self.standbys() == 0 || register::acknowledged() >= record.max(self.named_at.load(Relaxed) + 1)
+        self.standbys() == 0 || register::acknowledged() >= record.max(self.named_at() + 1)
+    }
+
+    /// The end of the WAL when the setting was read last.
+    pub fn named_at(&self) -> pg_sys::XLogRecPtr {
+        self.named_at.load(Relaxed)
     }
 
     /// Worker only: from now on `standbys` (0: none) must have a record before it permits anything. True: the horizon so far
     /// is not known to be on them, and permits nothing until a move that they acknowledge.
     pub fn set_standbys(&self, standbys: u64) -> bool {
-        if standbys == self.standbys() {
-            return false;
-        }
+        // Also if they are as before: others may have been named in between.
         self.named_at.store(register::end_of_wal(), Relaxed);
-        self.standbys.store(standbys, Release);
-        let unknown = standbys != 0 && self.started() != 0;
+        let before = self.standbys.swap(standbys, AcqRel);
+        let unknown = standbys != 0 && standbys != before && self.started() != 0;
         if unknown {
             self.durable.store(0, Relaxed);
         }

@@ -73,6 +73,9 @@ pub fn check_peers(shared: &Shared) -> bool {
 pub fn follow_standbys(shared: &Shared, standbys: u64) {
     if shared.horizon.set_standbys(standbys) {
         shared.places.close(|_| true);
+    }
+    if standbys != 0 {
+        // What waits for them needs a record that they acknowledge from now on.
         shared.horizon.want_horizon(1);
     }
 }

@@ -231,7 +231,7 @@ struct Host {
 impl Host {
     /// Goes through the steps from `step` on. False: the process is told to end meanwhile.
     fn go(mut self, mut step: Step<pg_sys::XLogRecPtr>) -> bool {
-        let (mut since, mut standbys) = (clock::boot(), self.shared.horizon.standbys());
+        let (mut since, mut named_at) = (clock::boot(), self.shared.horizon.named_at());
         while step != Step::Done {
             let mut next = step.take(&mut self);
             if next != step {
@@ -249,9 +249,9 @@ impl Host {
                 if !sleep(self.shared, (waited / 16).clamp(STANDBY_LOOK, LONGEST_STANDBY_LOOK)) {
                     return false;
                 }
-                // Others are named: they need a record of their own.
-                let before = std::mem::replace(&mut standbys, self.shared.horizon.standbys());
-                if before != standbys {
+                // Others may be named: they need a record of their own.
+                let before = std::mem::replace(&mut named_at, self.shared.horizon.named_at());
+                if before != named_at {
                     next = Step::Decide;
                 }
             }

@@ -94,6 +94,11 @@ SELECT * FROM idgen_decode(1, 'plain');
 SELECT * FROM idgen_definition('plain');
 SELECT idgen_next(NULL::regclass) IS NULL AS null;
 
+-- Monitoring does not take a clock generator for used up: the sum of check_postgres, and the next value that others reckon.
+SELECT count(*) > 0 AS some, bool_and(ceil((last_value - min_value::numeric + 1) / increment_by) / ceil((max_value - min_value::numeric + 1) / increment_by) < 0.5) AS unused,
+    bool_and(last_value + increment_by IS NOT NULL) AS summed
+FROM pg_sequences WHERE sequencename = 'snowflake';
+
 -- Nor does nextval() on the sequence of a clock generator give anything that could be an id, whatever it is set to.
 SELECT nextval('snowflake');
 SELECT idgen_next('snowflake') AS before \gset
