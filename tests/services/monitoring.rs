@@ -232,7 +232,9 @@ fn each_alert_fires_when_what_it_is_about_breaks_and_clears_when_that_is_repaire
     standby.longest_life = Duration::from_secs(300);
     standby.start();
     primary.reconfigure("synchronous_standby_names = 'standby'");
-    let mut authority = server("idgen.machine_id = 0\nidgen.authority_database = postgres\nidgen.grant_length = 12s\nidgen.max_clock_offset = 2s");
+    let mut authority = server(
+        "idgen.machine_id = 0\nidgen.authority_database = postgres\nidgen.grant_length = 12s\nidgen.max_clock_offset = 2s",
+    );
     sql(&authority, "SELECT idgen_authority.reserve_machine(1)");
     let mut member = server(&format!("idgen.machine_id = -1\nidgen.authority = '{}'", authority.conninfo()));
     let peers = [&primary, &authority, &member].map(Cluster::conninfo).join("; ");
