@@ -188,7 +188,7 @@ fn take_block(
 ) -> Result<(), Error> {
     let (place, layout) = (generator.place, &generator.definition.layout);
     // Others that are named while it waits may not have the block: the call begins again.
-    let standbys = shared.horizon.standbys();
+    let named_at = shared.horizon.named_at();
     let same_file = place.file.load(Relaxed) == counter.file;
     let is_durable = |record| register::is_flushed(record) && shared.horizon.is_acknowledged(record);
     let kept = shared.places.take_next(place).filter(|next| next.file == counter.file);
@@ -225,7 +225,7 @@ fn take_block(
     }
     let set_back = !same_file || block.first <= went_to;
     let is_rivalled = || layout.max_machine() != 0 && shared.gossip.is_rivalled();
-    let is_refused = || is_rivalled() || shared.horizon.standbys() != standbys;
+    let is_refused = || is_rivalled() || shared.horizon.named_at() != named_at;
     if shared.places.use_block(place, counter.file, block, machine, set_back, is_refused) {
         return Ok(());
     }
