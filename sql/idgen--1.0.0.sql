@@ -416,7 +416,8 @@ AS $$
             AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
             AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     ), key AS MATERIALIZED (
-        SELECT k.oid, k.stem, lower(k.relname) AS table_name, k.relname !~ '\W' AS is_word, a.attname, '\m' || regexp_replace(k.relname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS table_word,
+        SELECT k.oid, k.stem, lower(k.relname) AS table_name, a.attname,
+            '\m' || regexp_replace(k.relname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS table_word,
             '\m' || regexp_replace(a.attname, '([^a-zA-Z0-9_])', '\\\1', 'g') || '\M' AS key_word
         FROM named k LEFT JOIN pg_index x ON x.indrelid = k.oid AND x.indisprimary
             LEFT JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum = x.indkey[0]
@@ -442,12 +443,11 @@ AS $$
             AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_t'
             AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
     ), pairs AS (
-        -- Only functions that have the name of the table somewhere: a look for it among their words is quick, and mostly in vain.
+        -- The tables that a function names. One name after another would take as long as there are tables times functions.
         SELECT k.oid AS relation, w.oid AS function
-        FROM key k JOIN (SELECT DISTINCT b.oid, w.word FROM bodies b, regexp_split_to_table(lower(b.body), '\W+') w(word)) w ON w.word = k.table_name
-        WHERE k.is_word
+        FROM key k JOIN (SELECT b.oid, regexp_split_to_table(lower(b.body), '\W+') AS word FROM bodies b) w ON w.word = k.table_name
         UNION
-        SELECT k.oid, b.oid FROM key k JOIN bodies b ON strpos(lower(b.body), k.table_name) > 0 WHERE NOT k.is_word
+        SELECT k.oid, b.oid FROM key k JOIN bodies b ON k.table_name ~ '\W' AND b.body ~* k.table_word
     ), suspects AS (
         -- order_id or orderid refers to orders; an array is also called order_ids or orders.
         SELECT k.oid, r.attrelid, r.attname, r.type FROM referring r JOIN key k ON k.stem = r.stem
@@ -466,7 +466,7 @@ AS $$
     -- Functions that take or return a type that is too narrow, and name the table and its key.
     SELECT k.oid::regclass, 'function ' || p.oid::regprocedure, p.types, 'make it anew with bigint'
     FROM pairs JOIN key k ON k.oid = relation JOIN bodies p ON p.oid = function
-    WHERE p.body ~* k.table_word AND p.body ~* k.key_word
+    WHERE p.body ~* k.key_word
     ORDER BY 2, 1;
 $$;
 COMMENT ON FUNCTION idgen_suspects(regclass[]) IS
